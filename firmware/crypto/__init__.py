@@ -1,0 +1,1 @@
+"""P-256 signatures behind one interface: a pure signer for boards, OpenSSL's for CPython."""
