@@ -1,11 +1,12 @@
 """Makes and checks P-256 signatures (r || s, 64 bytes) with OpenSSL, through the package `cryptography`; CPython only.
 
-The same interface and, for the same key and digest, the same bytes as `signer.SoftwareSigner`: RFC 6979 nonces, s <= n/2.
-OpenSSL wants DER (X.690), the wire carries r || s: the two conversions are written out here, strict, because a lenient
-reader would give one signature many encodings.
+The same interface and, for the same key and digest, the same bytes as `signer.SoftwareSigner`: RFC 6979 nonces,
+s <= n/2. OpenSSL wants DER (X.690), the wire carries r || s: the two conversions are written out here, strict, because
+a lenient reader would give one signature many encodings.
 """
 
 import os
+from collections.abc import Callable
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature
@@ -153,7 +154,7 @@ def _encode_short(number: bytes) -> bytes:
 
 
 @lru_cache(KEY_CACHE_COUNT)
-def _verifier(public65: bytes):  # type: ignore[no-untyped-def]
+def _verifier(public65: bytes) -> Callable[[bytes, bytes, ec.ECDSA], None]:
     """The bound `verify` of a loaded key; raises ValueError for what is not an uncompressed point on the curve."""
     if len(public65) != 65 or public65[0] != 4:
         raise ValueError("a public key is 65 bytes: 0x04, x, y")

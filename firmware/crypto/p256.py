@@ -1,7 +1,7 @@
 """Makes and checks ECDSA signatures on P-256 from integers and SHA-256 alone; the same file on MicroPython and CPython.
 
-Theory. A point is kept as (X, Y, Z) with x = X/Z^2, y = Y/Z^3 (Jacobian; Z = 0 is the point at infinity), so that adding
-needs no inversion. k*P for a known P uses a comb (Lim and Lee, CRYPTO '94): the 260 bits of k are five rows of 52, and
+Theory. A point is kept as (X, Y, Z) with x = X/Z^2, y = Y/Z^3 (Jacobian; Z = 0 is the point at infinity), so that
+adding needs no inversion. k*P for a known P uses a comb (Lim and Lee, CRYPTO '94): the 260 bits of k are five rows of 52, and
 one column, a number of five bits, picks one of 31 points made beforehand; 52 doublings and at most 52 additions do it
 all. A key without such a table is multiplied in width-4 non-adjacent form (Guide to ECC, algorithm 3.36), G's columns
 joining its last 52 doublings. Nonces are those of RFC 6979, so no random number is needed and none can be bad.
@@ -113,12 +113,11 @@ def make_table(public65: bytes) -> bytes:
         if row < ROWS - 1:
             for _ in range(COLUMNS):
                 x, y, z = _double(x, y, z)
-    rows = _affine(rows)
     sums = [(0, 0, 0)]
-    for row in rows:
+    for x2, y2 in _affine(rows):
         for i in range(len(sums)):
             x, y, z = sums[i]
-            sums.append(_add(x, y, z, row[0], row[1]))
+            sums.append(_add(x, y, z, x2, y2))
     return b"".join([x.to_bytes(32, "big") + y.to_bytes(32, "big") for x, y in _affine(sums[1:])])
 
 
@@ -278,11 +277,11 @@ def _multiply_g_and_key(u: int, v: int, public65: bytes):
     """u * G + v * Q for a Q never seen before: v in non-adjacent form of width 4 over Q, 3Q, 5Q, 7Q."""
     qx, qy = int.from_bytes(public65[1:33], "big"), int.from_bytes(public65[33:], "big")
     twice_x, twice_y = _affine([_double(qx, qy, 1)])[0]
-    multiples = [(qx, qy, 1)]
+    odd = [(qx, qy, 1)]
     for _ in range(3):
-        x, y, z = multiples[-1]
-        multiples.append(_add(x, y, z, twice_x, twice_y))
-    multiples = _affine(multiples)
+        x, y, z = odd[-1]
+        odd.append(_add(x, y, z, twice_x, twice_y))
+    multiples = _affine(odd)
     digits = []
     while v:
         digit = 0
