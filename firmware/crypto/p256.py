@@ -1,14 +1,15 @@
 """Makes and checks ECDSA signatures on P-256 from integers and SHA-256 alone; the same file on MicroPython and CPython.
 
 Theory. A point is kept as (X, Y, Z) with x = X/Z^2, y = Y/Z^3 (Jacobian; Z = 0 is the point at infinity), so that
-adding needs no inversion. k*P for a known P uses a comb (Lim and Lee, CRYPTO '94): the 260 bits of k are five rows of 52, and
-one column, a number of five bits, picks one of 31 points made beforehand; 52 doublings and at most 52 additions do it
-all. A key without such a table is multiplied in width-4 non-adjacent form (Guide to ECC, algorithm 3.36), G's columns
-joining its last 52 doublings. Nonces are those of RFC 6979, so no random number is needed and none can be bad.
+adding needs no inversion. k*P for a known P uses a comb (Lim and Lee, CRYPTO '94): the 260 bits of k are five rows of
+52, and one column, a number of five bits, picks one of 31 points made beforehand; 52 doublings and at most 52
+additions do it all. A key without such a table is multiplied in width-4 non-adjacent form (Guide to ECC, algorithm
+3.36), G's columns joining its last 52 doublings. Nonces are those of RFC 6979: no random number is needed, so none
+can be bad.
 
-Python's integers do not take constant time, and nothing here does. `blind` (a random first Z) takes the tie between
-k and the sizes of intermediate values away; it is no answer to somebody with a probe on the board. A secure
-element behind the same interface (`signer.py`) is.
+Python's integers do not take constant time, and nothing here does. `blind` (a random first Z) unties the sizes of
+intermediate values from k; it is no answer to somebody with a probe on the board. A secure element behind the same
+interface (`signer.py`) is.
 """
 
 import hashlib
