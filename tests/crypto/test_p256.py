@@ -1,0 +1,151 @@
+"""Checks the pure P-256 against OpenSSL's and against itself: same bytes, right verdicts, no exception on bad input."""
+
+import hashlib
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firmware.crypto import openssl, p256
+from firmware.crypto.openssl import OpenSSLSigner
+from firmware.crypto.signer import SoftwareSigner
+
+SCALARS = st.one_of(st.integers(1, p256.N - 1), st.integers(1, 40), st.integers(p256.N - 40, p256.N - 1),
+                    st.integers(0, 255).map(lambda bit: (1 << bit) % p256.N))
+DIGESTS = st.one_of(st.binary(min_size=32, max_size=32), st.just(bytes(32)), st.just(b"\xff" * 32),
+                    st.just(p256.N.to_bytes(32, "big")))
+KEY = SoftwareSigner(hashlib.sha256(b"test key").digest())
+DIGEST = hashlib.sha256(b"message").digest()
+SIGNATURE = KEY.sign_digest(DIGEST)
+
+
+@settings(max_examples=200)
+@given(SCALARS, DIGESTS, st.integers(1, p256.P - 1))
+def test_both_signers_make_the_same_bytes(scalar: int, h32: bytes, blind: int) -> None:
+    d32 = scalar.to_bytes(32, "big")
+    ours, theirs = SoftwareSigner(d32), OpenSSLSigner.from_scalar(d32)
+    assert ours.public_key() == theirs.public_key() == p256.public_key(d32, blind)
+    sig64 = ours.sign_digest(h32)
+    assert sig64 == theirs.sign_digest(h32) == p256.sign_digest(d32, h32, blind)
+    assert int.from_bytes(sig64[32:], "big") <= p256.HALF_N
+    assert p256.verify_digest(ours.public_key(), h32, sig64) and openssl.verify_digest(ours.public_key(), h32, sig64)
+
+
+def test_two_hundred_random_keys_and_digests_sign_alike() -> None:
+    for _ in range(200):
+        theirs = OpenSSLSigner.generate()
+        d32 = theirs._private_key.private_numbers().private_value.to_bytes(32, "big")
+        ours, h32 = SoftwareSigner(d32, os.urandom), os.urandom(32)
+        assert (ours.public_key(), ours.sign_digest(h32)) == (theirs.public_key(), theirs.sign_digest(h32)), d32.hex()
+
+
+@settings(max_examples=60)
+@given(SCALARS, DIGESTS, st.booleans())
+def test_all_three_verifiers_agree(scalar: int, h32: bytes, spoil: bool) -> None:
+    signer = SoftwareSigner(scalar.to_bytes(32, "big"))
+    public65, sig64 = signer.public_key(), signer.sign_digest(h32)
+    if spoil:
+        h32 = bytes((h32[0] ^ 0x80,)) + h32[1:]
+    verdicts = (p256.verify_digest(public65, h32, sig64), openssl.verify_digest(public65, h32, sig64),
+                p256.verify_digest(public65, h32, sig64, p256.make_table(public65)))
+    assert verdicts == (not spoil,) * 3
+
+
+def test_the_high_s_twin_verifies_too() -> None:
+    twin = SIGNATURE[:32] + (p256.N - int.from_bytes(SIGNATURE[32:], "big")).to_bytes(32, "big")
+    assert p256.verify_digest(KEY.public_key(), DIGEST, twin) and openssl.verify_digest(KEY.public_key(), DIGEST, twin)
+
+
+def test_every_bit_of_a_signature_counts() -> None:
+    for bit in range(512):
+        flipped = bytearray(SIGNATURE)
+        flipped[bit >> 3] ^= 1 << (bit & 7)
+        assert not openssl.verify_digest(KEY.public_key(), DIGEST, bytes(flipped)), bit
+        if bit % 8 == 0:
+            assert not p256.verify_digest(KEY.public_key(), DIGEST, bytes(flipped)), bit
+
+
+@pytest.mark.parametrize("verify", [p256.verify_digest, openssl.verify_digest], ids=["pure", "openssl"])
+@given(st.binary(max_size=80), st.binary(max_size=40), st.binary(max_size=80))
+@settings(max_examples=100)
+def test_bad_input_of_any_length_is_false(verify, key: bytes, digest: bytes, signature: bytes) -> None:
+    assert verify(key, DIGEST, SIGNATURE) is False
+    assert verify(KEY.public_key(), digest, SIGNATURE) is False
+    assert verify(KEY.public_key(), DIGEST, signature) is False
+    assert verify(KEY.public_key(), DIGEST, SIGNATURE) is True
+
+
+@pytest.mark.parametrize("verify", [p256.verify_digest, openssl.verify_digest], ids=["pure", "openssl"])
+def test_numbers_out_of_range_are_false(verify) -> None:
+    r, s = SIGNATURE[:32], SIGNATURE[32:]
+    for bad in (0, p256.N, p256.N + 1, p256.P, (1 << 256) - 1):
+        assert verify(KEY.public_key(), DIGEST, bad.to_bytes(32, "big") + s) is False
+        assert verify(KEY.public_key(), DIGEST, r + bad.to_bytes(32, "big")) is False
+
+
+def test_public_keys_are_points_on_the_curve() -> None:
+    good = KEY.public_key()
+    p256.check_public_key(good)
+    x, y = good[1:33], good[33:]
+    minus_y = (p256.P - int.from_bytes(y, "big")).to_bytes(32, "big")
+    p256.check_public_key(b"\x04" + x + minus_y)
+    for bad in (b"", good[:64], good + b"\0", b"\x05" + good[1:], b"\x04" + y + x, b"\x04" + bytes(64),
+                b"\x04" + (int.from_bytes(x, "big") + p256.P >> 1).to_bytes(32, "big") + y, b"\x04" + b"\xff" * 64):
+        assert not p256.is_public_key(bad)
+        with pytest.raises(ValueError, match="a public key is"):
+            p256.check_public_key(bad)
+
+
+def test_a_verdict_at_infinity_is_false() -> None:
+    # u*G + v*Q = 0 where h = -r*d: the sum has no x. The signer of a chosen digest can make it, so it must not pass.
+    d = 5
+    public65 = p256.public_key(d.to_bytes(32, "big"))
+    r = 7
+    h32 = (-r * d % p256.N).to_bytes(32, "big")
+    sig64 = r.to_bytes(32, "big") + (9).to_bytes(32, "big")
+    assert p256.verify_digest(public65, h32, sig64) is False
+    assert p256.verify_digest(public65, h32, sig64, p256.make_table(public65)) is False
+
+
+def test_r_above_the_field_minus_the_order_is_found_by_its_second_candidate() -> None:
+    # A nonce whose x lies in n..p-1 gives r = x - n. None is known by search (chance 2^-32 each), but a point with such
+    # an x is: solve for y, take it as R, and choose a key and digest for it: Q = (s*R - h*G) / r.
+    x = p256.N + 1
+    while True:
+        square = (x * x * x - 3 * x + p256.B) % p256.P
+        y = pow(square, (p256.P + 1) // 4, p256.P)
+        if y * y % p256.P == square:
+            break
+        x += 1
+    assert p256.N < x < p256.P
+    r, s, h = x - p256.N, 1, 1
+    point = b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
+    inverse = p256.invert(r, p256.N)
+    result = p256._multiply_g_and_key(-h * inverse % p256.N, s * inverse % p256.N, point)
+    qx, qy = p256._affine([result])[0]
+    public65 = b"\x04" + qx.to_bytes(32, "big") + qy.to_bytes(32, "big")
+    sig64, h32 = r.to_bytes(32, "big") + s.to_bytes(32, "big"), h.to_bytes(32, "big")
+    assert p256.verify_digest(public65, h32, sig64) and openssl.verify_digest(public65, h32, sig64)
+
+
+def test_generate_asks_again_for_a_number_out_of_range() -> None:
+    offers = [bytes(32), p256.N.to_bytes(32, "big"), b"\xff" * 32, (p256.N - 1).to_bytes(32, "big")]
+    assert p256.generate(lambda length: offers.pop(0)) == (p256.N - 1).to_bytes(32, "big") and not offers
+    with pytest.raises(ValueError):
+        p256.generate(lambda length: b"short")
+
+
+def test_wrong_use_is_a_value_error() -> None:
+    for scalar in (b"", bytes(32), p256.N.to_bytes(32, "big"), bytes(31), b"\x01" * 33):
+        with pytest.raises(ValueError):
+            SoftwareSigner(scalar)
+        with pytest.raises(ValueError):
+            OpenSSLSigner.from_scalar(scalar)
+    for signer in (KEY, OpenSSLSigner.generate()):
+        with pytest.raises(ValueError, match="a digest has 32 bytes"):
+            signer.sign_digest(b"short")
+    with pytest.raises(ValueError):
+        p256.public_key(b"\x01" * 32, blind=p256.P)
+    with pytest.raises(ValueError):
+        p256.invert(p256.P, p256.P)

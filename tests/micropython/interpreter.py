@@ -1,0 +1,67 @@
+"""Runs a script in a real MicroPython and gives back what it printed and its exit code.
+
+    def test_it(micropython):                       # once per version, skipped loudly where Node is missing
+        done = micropython(SCRIPT, "argument", mounts={FOLDER: "/data"})
+        assert (done.returncode, done.stdout) == (0, "...")
+
+`firmware` is importable in the script, nothing else of ours. The same script usually runs on CPython too (`cpython`),
+and the test compares what they print.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from tests import needs
+from tests.micropython.node import find_node
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+# The oldest that has what we use (1.22.0 is not on npm), and a current one.
+VERSIONS = ("1.23", "1.27")
+
+
+class Run(Protocol):
+    """run(script, *words, mounts={host path: guest path}, firmware=folder) -> completed process, text."""
+
+    def __call__(self, script: Path, *words: str, mounts: Mapping[Path, str] | None = None,
+                 firmware: Path = ..., timeout_s: int = ...) -> subprocess.CompletedProcess[str]: ...
+
+
+def run(version: str, script: Path, *words: str, mounts: Mapping[Path, str] | None = None,
+        firmware: Path = ROOT / "firmware", timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
+    """The script in MicroPython `version`; firmware: our sources, or a folder of their .mpy files."""
+    node = find_node()
+    package = HERE / "node_modules" / f"micropython-{version}"
+    if node is None or not package.is_dir():
+        needs.missing("Node and MicroPython's npm packages", "./gridseal test")
+    command = [node[0], str(HERE / "run.mjs"), str(package), "-m", f"{firmware}:/lib/firmware"]
+    for host, guest in (mounts or {}).items():
+        command += ["-m", f"{host}:{guest}"]
+    return subprocess.run([*command, str(script), *words], capture_output=True, text=True, timeout=timeout_s)
+
+
+def cpython(script: Path, *words: str, timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
+    """The same script in this CPython, with the same modules of ours and no others."""
+    code = ("import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); sys.argv[:] = sys.argv[1:];"
+            "runpy.run_path(sys.argv[0], run_name='__main__')")
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run([sys.executable, "-c", code, str(ROOT), str(script), *words], capture_output=True, text=True,
+                          timeout=timeout_s, cwd=script.parent, env=environment)
+
+
+@pytest.fixture(params=VERSIONS)
+def micropython(request: pytest.FixtureRequest) -> Run:
+    """`run` for one version after the other."""
+    version: str = request.param
+
+    def run_version(script: Path, *words: str, mounts: Mapping[Path, str] | None = None,
+                    firmware: Path = ROOT / "firmware", timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
+        return run(version, script, *words, mounts=mounts, firmware=firmware, timeout_s=timeout_s)
+
+    return run_version

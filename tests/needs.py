@@ -1,0 +1,42 @@
+"""Gives a test what only some machines have, or skips it with a reason that names the remedy.
+
+`conftest.py` counts these skips and prints them in one loud line. With GRIDSEAL_VECTORS=required (set by `.ci/run`
+where `../shared` is there) a missing vector file is a failure.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "vectors"
+MISSING = "missing: "
+NO_VECTORS = "test vectors "
+
+
+def missing(what: str, remedy: str) -> NoReturn:
+    """Skips the running test; remedy: the line to type."""
+    pytest.skip(f"{MISSING}{what} ({remedy})")
+
+
+def program(name: str) -> str:
+    """The path of a system's program, such as mosquitto or mbpoll."""
+    # Debian puts daemons where a plain user's PATH does not look.
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    return found or missing(name, "./gridseal test --install")
+
+
+def vectors(name: str) -> Path:
+    """A file or folder of outside test vectors: `vectors("wycheproof/ecdsa_secp256r1_sha256_test.json")`."""
+    path = VECTORS / name
+    if not path.exists():
+        if are_vectors_required():
+            pytest.fail(f"{NO_VECTORS}{name} are missing, and GRIDSEAL_VECTORS=required")
+        missing(NO_VECTORS + name, "they stand beside the checkout, in ../shared/data/vectors")
+    return path
+
+
+def are_vectors_required() -> bool:
+    return os.environ.get("GRIDSEAL_VECTORS") == "required"
