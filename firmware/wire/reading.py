@@ -1,0 +1,134 @@
+"""Makes one reading's bytes (a SenML pack in deterministic CBOR, RFC 8428) from integers, and the integers back.
+
+Integers only, in the small unit (mV, mA, W, Wh, ...): what is signed has no float. Every entry either has a value or
+says why it is missing; an old value never goes out under a new time. The last two records are the quality bits and
+the hash of the Modbus frames that the values were read from.
+"""
+
+from collections import namedtuple
+
+from firmware.wire import cbor
+from firmware.wire.errors import Refused, check
+from firmware.wire.shape import is_integer, is_kind
+
+BASE_VERSION = 26  # RFC 9100: 10 + 2^4, because secondary units such as Wh appear
+NAME_PREFIX = "urn:dev:os:32473-"  # RFC 9039, the private enterprise number kept for examples
+UNITS = ("Wh", "W", "var", "VA", "varh", "VAh", "mV", "mA", "/1000")  # frequency goes as mHz without a unit
+MISSING = ".missing"
+ENTRIES = 64  # a three-phase meter's whole register set has about 60 values
+
+CLOCK_UNKNOWN, CLOCK_INFORMATIVE, CLOCK_SYNCHRONISED, CLOCK_RELATIVE = 0, 1, 2, 3  # OCMF's U, I, S, R
+CLOCK_BITS = 3
+ESTIMATED = 4
+STALE = 8
+IMPLAUSIBLE = 16
+
+Entry = namedtuple("Entry", ("name", "unit", "value", "missing"))
+Reading = namedtuple("Reading", ("kid", "point", "time_ms", "entries", "quality", "raw"))
+
+
+def encode(reading):
+    """Returns the pack's bytes. entries: tuple of Entry in the meter table's order; raw: 32 bytes; time: Unix ms."""
+    if not 0 < len(reading.entries) <= ENTRIES or len(reading.raw) != 32 or len(reading.kid) != 8:
+        raise ValueError("a reading has 1..%d entries, a kid of 8 and a hash of 32 bytes" % ENTRIES)
+    seconds, milliseconds = divmod(reading.time_ms, 1000)
+    name = "%s%s:%d:" % (NAME_PREFIX, reading.kid.hex(), reading.point)
+    records = [{-1: BASE_VERSION, -2: name, -3: seconds, 0: "ms", 1: "ms", 2: milliseconds}]
+    for entry in reading.entries:
+        records.append(_record(entry))
+    records.append({0: "quality", 2: reading.quality})
+    records.append({0: "raw", 8: bytes(reading.raw)})
+    return cbor.encode(records)
+
+
+def decode(data):
+    """Returns the Reading of exactly such bytes; Refused `malformed`."""
+    records = cbor.decode(data)
+    check(isinstance(records, list) and 4 <= len(records) <= ENTRIES + 3, "malformed", "a pack", len(data))
+    for record in records:
+        check(isinstance(record, dict), "malformed", "a record", record)
+    kid, point, time_ms = _decode_base(records[0])
+    entries = tuple([_decode_entry(record) for record in records[1:-2]])
+    quality, raw = records[-2], records[-1]
+    check(sorted(quality) == [0, 2] and quality[0] == "quality" and is_kind(quality[2], "u"),
+          "malformed", "quality", quality)
+    check(sorted(raw) == [0, 8] and raw[0] == "raw" and is_kind(raw[8], "b32"), "malformed", "raw", raw)
+    return Reading(kid, point, time_ms, entries, quality[2], raw[8])
+
+
+def value_of(reading, name):
+    """Returns the integer of the entry `name`, or None when the reading has none or says it is missing."""
+    for entry in reading.entries:
+        if entry.name == name:
+            return entry.value
+    return None
+
+
+def _record(entry):
+    if not is_name(entry.name):
+        raise ValueError("not a SenML name: " + repr(entry.name))
+    if entry.missing is not None:
+        return {0: entry.name + MISSING, 3: entry.missing}
+    if not is_integer(entry.value):
+        raise ValueError("not an integer: " + repr(entry.value))
+    if entry.unit is None:
+        return {0: entry.name, 2: entry.value}
+    if entry.unit not in UNITS:
+        raise ValueError("not a unit of ours: " + entry.unit)
+    return {0: entry.name, 1: entry.unit, 2: entry.value}
+
+
+def _decode_entry(record):
+    name = record.get(0)
+    check(is_kind(name, "t"), "malformed", "a name", name)
+    labels = sorted(record)
+    if labels == [0, 3]:
+        check(name.endswith(MISSING) and is_kind(record[3], "t"), "malformed", "a reason", record[3])
+        name = name[:-len(MISSING)]
+        check(is_name(name), "malformed", "a name", name)
+        return Entry(name, None, None, record[3])
+    check(is_name(name) and not name.endswith(MISSING), "malformed", "a name", name)
+    check(labels in ([0, 2], [0, 1, 2]), "malformed", "a value", labels)
+    check(is_integer(record[2]), "malformed", "an integer", record[2])
+    unit = record.get(1)
+    check(1 not in record or unit in UNITS, "malformed", "a unit", unit)
+    return Entry(name, unit, record[2], None)
+
+
+def _decode_base(record):
+    check(sorted(record) == [-3, -2, -1, 0, 1, 2] and record[-1] == BASE_VERSION, "malformed", "a base record", record)
+    check(record[0] == "ms" and record[1] == "ms", "malformed", "ms", record[0])
+    check(is_kind(record[-3], "u") and is_kind(record[2], "u") and record[2] < 1000, "malformed", "a time", record[2])
+    name = record[-2]
+    check(is_kind(name, "t") and name.startswith(NAME_PREFIX), "malformed", NAME_PREFIX, name)
+    parts = name[len(NAME_PREFIX):].split(":")
+    check(len(parts) == 3 and parts[2] == "" and len(parts[0]) == 16, "malformed", "kid and point", name)
+    check(is_lower_hex(parts[0]) and is_decimal(parts[1]), "malformed", "kid and point", name)
+    return bytes.fromhex(parts[0]), int(parts[1]), record[-3] * 1000 + record[2]
+
+
+def is_lower_hex(text):
+    for letter in text:
+        if letter not in "0123456789abcdef":
+            return False
+    return True
+
+
+def is_decimal(text):
+    """Tells whether `text` is a number without leading zero, in at most ten digits."""
+    if not 0 < len(text) <= 10 or (text[0] == "0" and len(text) > 1):
+        return False
+    for letter in text:
+        if letter not in "0123456789":
+            return False
+    return True
+
+
+def is_name(text):
+    """Tells whether `text` may stand in a SenML name (RFC 8428, section 4.5.1)."""
+    if not 0 < len(text) <= 64 or text in ("quality", "raw", "ms"):
+        return False
+    for letter in text:
+        if not ("a" <= letter <= "z" or "A" <= letter <= "Z" or "0" <= letter <= "9" or letter in "-:./_"):
+            return False
+    return True
