@@ -21,11 +21,14 @@ def missing(what: str, remedy: str) -> NoReturn:
     pytest.skip(f"{MISSING}{what} ({remedy})")
 
 
+def find_program(name: str) -> str | None:
+    """The path of a system's program, or None. Debian puts daemons where a plain user's PATH does not look."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+
+
 def program(name: str) -> str:
     """The path of a system's program, such as mosquitto or mbpoll."""
-    # Debian puts daemons where a plain user's PATH does not look.
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    return found or missing(name, "./gridseal test --install")
+    return find_program(name) or missing(name, "./gridseal test --install")
 
 
 def vectors(name: str) -> Path:
