@@ -1,1 +1,1 @@
-"""The contract: every byte that leaves a meter or a gateway, from values, and back; the same files on ESP32, Pi and gateway."""
+"""The contract: every byte that leaves a meter or a gateway, from values, and back; one set of files for all."""

@@ -46,7 +46,7 @@ def path(hashes, index):
 
 
 def check_path(leaf, index, size, steps, expected_root):
-    """Raises Refused `not_included` unless `steps` lead from leaf hash `leaf` at `index` of `size` to `expected_root`."""
+    """Raises Refused `not_included` unless `steps` lead from the hash `leaf` at `index` of `size` to the root."""
     if not 0 <= index < size or len(steps) > PATH_HASHES:
         raise Refused("not_included", size, index)
     position, last, result = index, size - 1, leaf

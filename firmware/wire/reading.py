@@ -8,7 +8,7 @@ the hash of the Modbus frames that the values were read from.
 from collections import namedtuple
 
 from firmware.wire import cbor
-from firmware.wire.errors import Refused, check
+from firmware.wire.errors import check
 from firmware.wire.shape import is_integer, is_kind
 
 BASE_VERSION = 26  # RFC 9100: 10 + 2^4, because secondary units such as Wh appear
