@@ -1,0 +1,1 @@
+"""Ingest: makes verified seals and transactions, acks and receipts, from what meters publish on their brokers."""
