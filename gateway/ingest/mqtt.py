@@ -99,7 +99,8 @@ class Link:
         scheme, self._host, self._port = parse_url(url)
         if scheme == "mqtts" and tls is None:
             raise ValueError(f"{url} needs the paths of a CA, a certificate and a key")
-        self.number, self.url, self.connected, self.last_error = number, url, False, ""
+        self.number, self.url, self.last_error = number, url, ""
+        self.connected = self.subscribed = False
         self.received = self.published = self.dropped = self.connections = 0
         self._subscriptions, self._on_batch, self._on_state = list(subscriptions), on_batch, on_state
         self._clock, self._chance, self._version = clock, chance, version
@@ -256,7 +257,7 @@ class Link:
             self._in_flight.add(info.mid)
 
     def _lost(self) -> None:
-        was_connected, self.connected = self.connected, False
+        was_connected, self.connected, self.subscribed = self.connected, False, False
         if was_connected and self._on_state is not None:
             self._on_state(self.number, False)
 
@@ -273,6 +274,7 @@ class Link:
 
     def _subscribed(self, client: paho.Client, userdata: Any, mid: int, reasons: Any, properties: Any) -> None:
         refused = [topic for topic, reason in zip(self._subscriptions, reasons) if reason.is_failure]
+        self.subscribed = not refused
         if refused:
             self.last_error = f"the broker's rights forbid {', '.join(refused)}"
 
