@@ -43,7 +43,7 @@ class Desk:
         server.context = _Context(read)                     # type: ignore[assignment]
         self._handler = server.callback_new_connection()
         self._transport = _Loop(self._sent)
-        self._handler.connection_made(self._transport)      # type: ignore[arg-type]
+        self._handler.connection_made(self._transport)
         self._turn = asyncio.Lock()
         self._answer: asyncio.Future[bytes] | None = None
 
