@@ -1,0 +1,1 @@
+"""HTTP: makes pages and JSON from views of a replica's state; nothing here can change anything."""
