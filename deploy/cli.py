@@ -1,0 +1,69 @@
+"""The `gridseal` command: one word, one room of the house; each word's module is loaded only when it is typed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from importlib import metadata
+
+from deploy.operator import NoAnswer
+from firmware.wire.errors import Refused
+from gateway.config import ConfigError
+
+GOOD, BAD, USAGE = 0, 1, 2
+
+# word: (module with add_parser(commands), what it is for)
+COMMANDS = {
+    "demo": ("deploy.demo", "the whole system on this machine, with simulated meters"),
+    "test": ("deploy.checkout", "the test suite (in a checkout: ./gridseal test)"),
+    "sim": ("deploy.sim", "a simulated device, alone"),
+    "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
+    "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
+    "enroll": ("deploy.enroll", "devices: request, approve, revoke, list"),
+    "proof": ("deploy.proof", "export the proof of a reading"),
+    "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; exit code 0 good, 1 bad, 2 usage or unreadable."""
+    words = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="gridseal", description="Every kWh provable, from the copper to the cent.",
+                                     epilog="example: gridseal demo")
+    parser.add_argument("--version", action="version", version="gridseal " + _version())
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for word, (module, purpose) in COMMANDS.items():
+        if words and words[0] == word:
+            importlib.import_module(module).add_parser(commands)
+        else:
+            commands.add_parser(word, help=purpose)
+    args = parser.parse_args(words)
+    try:
+        return int(args.run(args))
+    except ConfigError as error:
+        return _fail(args, str(error), USAGE)
+    except Refused as error:
+        return _fail(args, f"refused: {error}", BAD)
+    except NoAnswer as error:
+        return _fail(args, str(error), BAD)
+    except (OSError, ValueError) as error:
+        return _fail(args, str(error), USAGE)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _version() -> str:
+    try:
+        return metadata.version("gridseal")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _fail(args: argparse.Namespace, text: str, code: int) -> int:
+    print(f"gridseal {args.command}: {text}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""`gridseal enroll`: makes meter agents known to an area, from their own signed request to a committed transaction.
+
+The key is made where it stays. A request is signed by it and names the TLS key; approval is a transaction of the
+operator plus the certificate for the broker. What was not approved is refused everywhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import cbor2
+
+from deploy import certificates
+from deploy.clock import open_clock
+from deploy.operator import Outcome, Person
+from firmware.crypto.openssl import OpenSSLSigner, verify_digest
+from firmware.wire import genesis, identity, transaction
+from firmware.wire.errors import Refused
+
+REQUEST_BYTES = 16 * 1024
+PROTECTION = "software"  # a key in a file of a Pi or a board: verifiers print it
+_METER = """# a meter agent of gridseal; `gridseal meter check {folder}` tells what it would do
+area = "{area}"
+genesis = "genesis.cbor"
+data = "data"                 # journal and trusted header; must survive a power cut
+brokers = {brokers}
+interval_s = 60               # one reading a minute, aligned to the clock
+seal_every_s = 60             # readings under one signature; 900 saves bandwidth
+signing_key = "signing.key"
+tls_cert = "tls.crt"
+tls_key = "tls.key"
+ca = "ca.crt"
+"""
+_BUS = """
+[[bus]]
+port = "{port}"               # a serial device, or tcp://host:502
+{serial}
+[[bus.meter]]
+point = {point}
+unit = {unit}
+type = "{type}"
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("enroll", help="devices: request, approve, revoke, list", description=__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    request = actions.add_parser("request", help="make a device's keys and its signed request",
+                                 epilog="example: gridseal enroll request meter-1 --area-folder area --point 1 "
+                                 "--port /dev/ttyUSB0 --type sdm120")
+    request.add_argument("folder", type=Path, help="the agent's own folder; made here")
+    request.add_argument("--area-folder", type=Path, metavar="DIR", help="take genesis and brokers from this area")
+    request.add_argument("--genesis", type=Path, help="the genesis file, where the area's folder is elsewhere")
+    request.add_argument("--area", help="the area's name (with --genesis)")
+    request.add_argument("--broker", action="append", default=[], help="mqtts://host:port (with --genesis)")
+    request.add_argument("--model", default="agent", help="what the device is, for people")
+    request.add_argument("--point", type=int, help="write a meter.toml for one meter: its metering point")
+    request.add_argument("--port", default="/dev/ttyUSB0", help="... its bus: a serial device or tcp://host:port")
+    request.add_argument("--type", default="sdm120", help="... its type")
+    request.add_argument("--unit", type=int, default=1, help="... its Modbus unit")
+    request.add_argument("--baud", type=int, help="... the bus' speed, where it is not the meter's default")
+    request.set_defaults(run=_request)
+    approve = actions.add_parser("approve", help="enrol a requested device (operator)",
+                                 epilog="example: gridseal enroll approve meter-1 --area-folder area --point 1")
+    approve.add_argument("request", type=Path, help="the device's folder, or its request.cbor")
+    approve.add_argument("--point", type=int, action="append", default=[], help="a metering point it serves; repeat")
+    approve.add_argument("--maker", default="")
+    approve.add_argument("--model", default="", help="the meter's model")
+    approve.add_argument("--serial", default="", help="the meter's serial number")
+    approve.add_argument("--ratio", default="1/1", help="CT/VT ratio, as 200/5")
+    approve.add_argument("--note", default="")
+    approve.set_defaults(run=_approve)
+    revoke = actions.add_parser("revoke", help="refuse a device from now on (operator)",
+                                epilog="example: gridseal enroll revoke 8d3f0a1b2c4d5e6f --area-folder area")
+    revoke.add_argument("kid", help="16 hexadecimal digits")
+    revoke.add_argument("--reason", default="")
+    revoke.set_defaults(run=_revoke)
+    listing = actions.add_parser("list", help="who is enrolled", epilog="example: gridseal enroll list "
+                                 "--area-folder area --json")
+    listing.set_defaults(run=_list)
+    for action in (approve, revoke, listing):
+        action.add_argument("--area-folder", type=Path, required=True, metavar="DIR", help="made by gateway init")
+    for action in (request, approve, revoke, listing):
+        action.add_argument("--clock", help=argparse.SUPPRESS)
+        action.add_argument("--json", action="store_true", help="one JSON object instead of text")
+
+
+def make_request(folder: Path, genesis_bytes: bytes, area: str, model: str) -> bytes:
+    """Makes keys, request and genesis copy in `folder` (which may hold a meter.toml already); returns the kid.
+
+    FileExistsError when there is a key already: it is never overwritten.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    signer = OpenSSLSigner.generate()
+    signer.save(folder / "signing.key")
+    kid = identity.kid_of(signer.public_key())
+    tls_key = certificates.generate_key()
+    certificates.write_secret(folder / "tls.key", certificates.key_pem(tls_key))
+    asked = transaction.Enrolment(signer.public_key(), certificates.spki_hash(tls_key.public_key()), "agent", area,
+                                  model, PROTECTION)
+    message = transaction.encode_enrolment(asked, kid, genesis.chain_id(genesis_bytes), signer.sign_digest)
+    request = cbor2.dumps([message, certificates.make_request(tls_key, kid.hex())])
+    (folder / "request.cbor").write_bytes(request)
+    (folder / "genesis.cbor").write_bytes(genesis_bytes)
+    (folder / "data").mkdir(exist_ok=True)
+    return kid
+
+
+def approve_request(person: Person, request: bytes, points: list[transaction.PointEntry], note: str,
+                    brokers: list[str], clock_folder: str | None = None) -> tuple[bytes, bytes, Outcome]:
+    """Enrols a device; returns its kid, its TLS certificate (PEM) and the chain's outcome.
+
+    Refused when the request does not hold; NoAnswer when no gateway answers.
+    """
+    if len(request) > REQUEST_BYTES:
+        raise Refused("oversize", REQUEST_BYTES, len(request))
+    try:
+        message, asked_certificate = cbor2.loads(request)
+        tls_key = certificates.load_request(asked_certificate)
+    except (cbor2.CBORDecodeError, ValueError, TypeError) as error:
+        raise Refused("malformed", "a request of gridseal enroll request", str(error)) from error
+    kid, asked = transaction.decode_enrolment(message, person.chain_id, verify_digest)
+    if asked.tls_hash != certificates.spki_hash(tls_key):
+        raise Refused("wrong_key", asked.tls_hash, certificates.spki_hash(tls_key))
+    body = transaction.enrol_body(message, person.kid, points, note)
+    signed = person.sign(transaction.ENROL, body, open_clock(clock_folder))
+    outcome = person.submit(asked.area, signed, brokers)
+    leaf = certificates.issue(*certificates.load_ca(person.folder / "ca"), tls_key, kid.hex())
+    return kid, certificates.pem(leaf), outcome
+
+
+def area_brokers(area_folder: Path) -> list[str]:
+    """Returns the addresses of an area's brokers, as `gateway init` wrote them."""
+    return [path.read_text().strip() for path in sorted(area_folder.glob("broker-*/address"))]
+
+
+def area_name(area_folder: Path) -> str:
+    """Returns the area's name from its first replica's configuration."""
+    from gateway.config import load_gateway
+    return load_gateway(area_folder / "replica-0").area
+
+
+def _request(args: argparse.Namespace) -> int:
+    if args.area_folder:
+        source, area, brokers = args.area_folder / "genesis.cbor", area_name(args.area_folder), area_brokers(
+            args.area_folder)
+    elif args.genesis and args.area:
+        source, area, brokers = args.genesis, args.area, args.broker
+    else:
+        print("gridseal enroll request: name the area: --area-folder DIR, or --genesis FILE --area NAME",
+              file=sys.stderr)
+        return 2
+    genesis_bytes = source.read_bytes()
+    genesis.decode(genesis_bytes)
+    kid = make_request(args.folder, genesis_bytes, area, args.model)
+    if args.point is not None and not (args.folder / "meter.toml").exists():
+        _write_meter(args, area, brokers)
+    _say(args, {"kid": kid.hex(), "request": str(args.folder / "request.cbor")},
+         f"keys made; device {kid.hex()}\nsend {args.folder / 'request.cbor'} to the operator, who types:\n"
+         f"  gridseal enroll approve {args.folder} --area-folder DIR --point {args.point or 'N'}")
+    return 0
+
+
+def _write_meter(args: argparse.Namespace, area: str, brokers: list[str]) -> None:
+    quoted = "[" + ", ".join(f'"{url}"' for url in brokers) + "]"
+    serial = f"baud = {args.baud}\n" if args.baud else ""
+    text = _METER.format(folder=args.folder, area=area, brokers=quoted)
+    text += _BUS.format(port=args.port, serial=serial, point=args.point, unit=args.unit, type=args.type)
+    (args.folder / "meter.toml").write_text(text)
+
+
+def _approve(args: argparse.Namespace) -> int:
+    path = args.request / "request.cbor" if args.request.is_dir() else args.request
+    area = area_name(args.area_folder)
+    numerator, _, denominator = args.ratio.partition("/")
+    points = [transaction.PointEntry(point, area, "trade", int(numerator), int(denominator or 1), bytes(32),
+                                     args.maker, args.model, args.serial, None, None) for point in args.point]
+    person = Person(args.area_folder)
+    kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
+                                         args.clock)
+    if outcome.code == 0:
+        (path.parent / "tls.crt").write_bytes(leaf)
+        shutil.copy(args.area_folder / "ca" / "ca.crt", path.parent / "ca.crt")
+    return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))
+
+
+def _revoke(args: argparse.Namespace) -> int:
+    person = Person(args.area_folder)
+    try:
+        kid = bytes.fromhex(args.kid)
+    except ValueError:
+        kid = b""
+    if len(kid) != 8:
+        print(f"gridseal enroll revoke: a device is 16 hexadecimal digits, not {args.kid!r}", file=sys.stderr)
+        return 2
+    signed = person.sign(transaction.REVOKE, [kid, args.reason], open_clock(args.clock))
+    outcome = person.submit(area_name(args.area_folder), signed, area_brokers(args.area_folder))
+    return _tell(args, outcome, kid, "revoked")
+
+
+def _list(args: argparse.Namespace) -> int:
+    from gateway.ledger.ledger import Ledger
+    rows = []
+    with Ledger.reader(args.area_folder / "replica-0" / "data") as ledger:
+        for kid, agent in ledger.agents():
+            rows.append({"kid": bytes(kid).hex(), "role": agent.role, "area": agent.area, "points": agent.points,
+                         "key_protection": agent.key_protection, "enrolled_height": agent.enrolled_height,
+                         "revoked_height": agent.revoked_height})
+    lines = [f"{row['kid']}  {row['role']:<10} points {row['points']}  "
+             + (f"revoked at {row['revoked_height']}" if row["revoked_height"] is not None else "enrolled")
+             for row in rows]
+    _say(args, {"enrolled": rows}, "\n".join(lines) or "nobody is enrolled")
+    return 0
+
+
+def _tell(args: argparse.Namespace, outcome: Outcome, kid: bytes, good: str) -> int:
+    _say(args, {"kid": kid.hex(), "height": outcome.height, "code": outcome.code, "result": outcome.reason},
+         f"{kid.hex()} {good if outcome.code == 0 else 'refused: ' + outcome.reason} (block {outcome.height})")
+    return 0 if outcome.code == 0 else 1
+
+
+def _say(args: argparse.Namespace, values: dict[str, object], text: str) -> None:
+    print(json.dumps(values) if args.json else text)
