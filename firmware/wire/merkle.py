@@ -49,6 +49,8 @@ def check_path(leaf, index, size, steps, expected_root):
     """Raises Refused `not_included` unless `steps` lead from the hash `leaf` at `index` of `size` to the root."""
     if not 0 <= index < size or len(steps) > PATH_HASHES:
         raise Refused("not_included", size, index)
+    if len(leaf) != 32:  # else "nothing" at the only place of a tree would be under the root "nothing"
+        raise Refused("not_included", 32, len(leaf))
     position, last, result = index, size - 1, leaf
     for step in steps:
         if last == 0:
