@@ -7,7 +7,7 @@ import importlib
 import sys
 from importlib import metadata
 
-from deploy.operator import NoAnswer
+from deploy.errors import NoAnswer
 from firmware.wire.errors import Refused
 from gateway.config import ConfigError
 
@@ -16,7 +16,6 @@ GOOD, BAD, USAGE = 0, 1, 2
 # word: (module with add_parser(commands), what it is for)
 COMMANDS = {
     "demo": ("deploy.demo", "the whole system on this machine, with simulated meters"),
-    "test": ("deploy.checkout", "the test suite (in a checkout: ./gridseal test)"),
     "sim": ("deploy.sim", "a simulated device, alone"),
     "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
@@ -30,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; exit code 0 good, 1 bad, 2 usage or unreadable."""
     words = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser(prog="gridseal", description="Every kWh provable, from the copper to the cent.",
-                                     epilog="example: gridseal demo")
+                                     epilog="example: gridseal demo. The test suite belongs to a checkout: "
+                                     "./gridseal test")
     parser.add_argument("--version", action="version", version="gridseal " + _version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for word, (module, purpose) in COMMANDS.items():

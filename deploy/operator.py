@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import paho.mqtt.client as mqtt
 
 from deploy.clock import Clock
+from deploy.errors import NoAnswer
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire import ack, certificate, cose, genesis, header, identity, merkle, seal, topics, transaction
 from firmware.wire.errors import REASONS, Refused
@@ -30,10 +31,6 @@ class Outcome(NamedTuple):
     @property
     def reason(self) -> str:
         return REASONS[self.code] if self.code < len(REASONS) else f"code {self.code}"
-
-
-class NoAnswer(Exception):
-    """No broker took the message, or no certified receipt came: whether it was executed is not known."""
 
 
 class Person:
@@ -95,7 +92,7 @@ class Person:
         problems = []
         for url in brokers:
             client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"{self.kid.hex()}-tool")
-            client.on_message = lambda _client, _data, message: inbox.put(message.payload)
+            client.on_message = lambda _client, _data, message: inbox.put(bytes(message.payload))
             address = urlsplit(url)
             if address.scheme == "mqtts":
                 client.tls_set(str(self.folder / "ca" / "ca.crt"), str(self.home / "tls.crt"),

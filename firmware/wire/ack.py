@@ -67,4 +67,4 @@ def decode_receipt(data):
     for row in fields[6]:
         check_fields(row, ("b32", "b64", "u", "u", "l"))
         check_list(row[4], "b32")
-    return Receipt(*fields[1:6], [ItemProof(*row) for row in fields[6]])
+    return Receipt(fields[1], fields[2], fields[3], fields[4], fields[5], [ItemProof(*row) for row in fields[6]])

@@ -38,7 +38,7 @@ def member_lists(members):
 def decode_members(rows):
     """Returns the Members of a decoded set; Refused `wrong_set` unless sorted by kid, distinct and of known shape."""
     check(isinstance(rows, list) and 0 < len(rows) <= MEMBERS, "wrong_set", MEMBERS, rows)
-    members = []
+    members: list = []
     for row in rows:
         check_fields(row, ("b8", "b65", "b32"))
         check(not members or members[-1].kid < row[0], "wrong_set", "kids that rise", row[0])

@@ -1,4 +1,4 @@
-"""Makes the proof file of one reading, and checks it offline against nothing but the genesis.
+"""Makes the proof file of one reading, or of a whole seal, and checks it offline against nothing but the genesis.
 
 Bottom up: the reading is a leaf of its seal; the seal is a leaf of a block and its result code says that it was taken;
 the block's meta names the state in which the agent's key was enrolled for the point; the header is certified by q
@@ -14,6 +14,8 @@ from firmware.wire.shape import check_fields, check_list
 
 VERSION = 1
 PROOF_BYTES = 256 * 1024
+OF_READING = "gridseal-proof"  # the file's name for itself
+OF_SEAL = "gridseal-seal"  # the same without a reading: empty bytes, index 0, no path
 MARKED = 256  # result codes from here on are 256 + mark bits; below, 0 is good and the rest are reasons
 
 Proof = namedtuple("Proof", (
@@ -41,7 +43,7 @@ def decode(data):
     check(len(data) <= PROOF_BYTES, "oversize", PROOF_BYTES, len(data))
     fields = cbor.decode(data)
     check_fields(fields, _KINDS)
-    check(fields[0] == VERSION and fields[1] == "gridseal-proof", "wrong_version", "gridseal-proof", fields[1])
+    check(fields[0] == VERSION and fields[1] in (OF_READING, OF_SEAL), "wrong_version", OF_READING, fields[1])
     for index in (5, 9, 11, 14):
         check_list(fields[index], "b32")
     check_list(fields[12], "u")
@@ -52,7 +54,7 @@ def decode(data):
 
 
 def check_proof(data, genesis_bytes, verify_digest):
-    """Returns a Report of what the file proves; Refused with the reason otherwise.
+    """Returns a Report of what the file proves (its reading None for a seal's); Refused with the reason otherwise.
 
     data: the file; genesis_bytes: the trusted genesis; verify_digest(public key 65, digest 32, signature 64) -> bool.
     """
@@ -78,6 +80,10 @@ def _check_reading(proof):
     check(cose.is_low_s(sealed.signature), "high_s", "the low half", sealed.signature)
     fields = seal.decode(sealed.payload)
     check(fields.kid == sealed.kid, "wrong_key", fields.kid, sealed.kid)
+    if proof.name == OF_SEAL:
+        check(proof.reading == b"" and proof.reading_index == 0 and not proof.reading_path, "malformed", "no reading",
+              len(proof.reading))
+        return sealed, fields, None
     reading = reading_codec.decode(proof.reading)
     check(reading.kid == fields.kid and reading.point == fields.point, "wrong_reading", fields.point, reading.point)
     check(fields.first_ms <= reading.time_ms <= fields.last_ms, "wrong_times", fields.last_ms, reading.time_ms)

@@ -1,0 +1,130 @@
+"""`gridseal verify`: checks a proof, a seal or a header offline, against nothing but the genesis; says what it proves.
+
+Exit 0 good, 1 bad (with the reason), 2 unreadable. No network, no other file, no configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+
+from firmware.crypto.openssl import verify_digest
+from firmware.wire import certificate, genesis, proof
+from firmware.wire.errors import Refused
+
+FILE_BYTES = proof.PROOF_BYTES  # larger than any file of ours: something else
+MARKS = ("clock not synchronised", "clock implausible", "register fell", "register jumped", "late",
+         "firmware not certified", "heights lost before it")
+UNREADABLE = ("malformed", "oversize", "too_deep", "unreadable")
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("verify", help="check a proof, a seal or a header, offline", description=__doc__)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    for kind, purpose in (("proof", "one reading, down to its bytes"), ("seal", "one seal in its block"),
+                          ("header", "one block header and its certificate")):
+        one = kinds.add_parser(kind, help=purpose,
+                               epilog=f"example: gridseal verify {kind} FILE --trust genesis.cbor")
+        one.add_argument("file", type=Path)
+        one.add_argument("--trust", type=Path, required=True, metavar="GENESIS", help="the genesis file you trust")
+        one.add_argument("--json", action="store_true", help="one JSON object instead of text")
+        one.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Checks one file; returns the exit code."""
+    try:
+        genesis_bytes = _read(args.trust, genesis.GENESIS_BYTES)
+        genesis.decode(genesis_bytes)
+        data = _read(args.file, FILE_BYTES)
+    except OSError as error:
+        return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
+    except Refused as error:
+        return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
+    try:
+        values, lines = _check(args.kind, data, genesis_bytes)
+    except Refused as error:
+        code = 2 if error.reason in UNREADABLE else 1
+        return _say(args, code, {"reason": error.reason}, f"{'unreadable' if code == 2 else 'BAD'}: {error}")
+    return _say(args, 0, values, "\n".join(lines))
+
+
+def _check(kind: str, data: bytes, genesis_bytes: bytes) -> tuple[dict[str, object], list[str]]:
+    if kind == "header":
+        top, voted = proof.check_header_file(data, genesis_bytes, verify_digest)
+        chain = genesis.decode(genesis_bytes)
+        values: dict[str, object] = {"height": top.height, "time_s": top.time_s, "signers": len(voted.signers)}
+        return values, ["good: a certified header", *_trust_lines(top.height, top.time_s, len(voted.signers),
+                                                                   len(chain.members), chain.speed)]
+    wanted = proof.OF_READING if kind == "proof" else proof.OF_SEAL
+    found = proof.decode(data).name
+    if found != wanted:
+        raise Refused("wrong_version", wanted, found)
+    report = proof.check_proof(data, genesis_bytes, verify_digest)
+    return _report_values(report), _report_lines(report)
+
+
+def _report_values(report: proof.Report) -> dict[str, object]:
+    values: dict[str, object] = {
+        "kid": report.seal.kid.hex(), "point": report.seal.point, "seal_height": report.seal.height,
+        "height": report.height, "time_s": report.time_s, "signers": report.signers, "members": report.members,
+        "marks": mark_names(report.marks), "key_protection": report.agent.key_protection, "speed": report.speed}
+    if report.reading is not None:
+        values["time_ms"] = report.reading.time_ms
+        values["values"] = {entry.name: entry.value for entry in report.reading.entries}
+    return values
+
+
+def _report_lines(report: proof.Report) -> list[str]:
+    fields = report.seal
+    lines = [f"good: point {fields.point}, agent {fields.kid.hex()} (key protection: {report.agent.key_protection})"]
+    if report.reading is not None:
+        lines.append(f"read at {_time(report.reading.time_ms)}")
+        for entry in report.reading.entries:
+            shown = f"missing ({entry.missing})" if entry.missing else f"{entry.value} {entry.unit or ''}".rstrip()
+            lines.append(f"  {entry.name:<12} {shown}")
+    lines.append(f"under seal {fields.height} of {fields.count} readings, "
+                 f"{_time(fields.first_ms)} to {_time(fields.last_ms)}")
+    if report.marks:
+        lines.append("marked: " + ", ".join(mark_names(report.marks)))
+    return lines + _trust_lines(report.height, report.time_s, report.signers, report.members, report.speed)
+
+
+def _trust_lines(height: int, time_s: int, signers: int, members: int, speed: int) -> list[str]:
+    lines = [f"in block {height} of {_time(time_s * 1000)}, signed by {signers} of {members} replicas "
+             f"(quorum {certificate.quorum(members)})"]
+    if members == 1:
+        lines.append("one signer: tamper-evident, not Byzantine")
+    if speed != 1:
+        lines.append(f"a demo chain: its clock ran {speed} times faster than time")
+    return lines
+
+
+def mark_names(marks: int) -> list[str]:
+    """Returns the names of the mark bits of a result code (code - 256)."""
+    return [name for bit, name in enumerate(MARKS) if marks >> bit & 1]
+
+
+def _time(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with open(path, "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise Refused("oversize", limit, "more")
+    return data
+
+
+def _say(args: argparse.Namespace, code: int, values: dict[str, object], text: str) -> int:
+    if args.json:
+        print(json.dumps({"verdict": ("good", "bad", "unreadable")[code], **values}))
+    else:
+        print(text, file=sys.stderr if code else sys.stdout)
+    return code
