@@ -1,0 +1,17 @@
+"""`gridseal sim`: simulated devices, each alone; the rooms of sim_hardware behind the one command."""
+
+from __future__ import annotations
+
+import argparse
+
+from deploy.clock import open_clock
+from sim_hardware import command
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser("sim", help="a simulated device, alone", description=__doc__)
+    devices = parser.add_subparsers(dest="device", required=True)
+    meter = devices.add_parser("meter", help="a Modbus meter on TCP or on a pseudo-terminal")
+    command.add_arguments(meter)
+    meter.add_argument("--clock", help=argparse.SUPPRESS)
+    meter.set_defaults(run=lambda args: command.run(args, open_clock(args.clock)))

@@ -1,0 +1,176 @@
+"""Makes running processes from commands: starts them, starts again what died, and keeps a list of who they are.
+
+The list (`processes.json` in the area's folder) is what `gateway status` shows; a process that was killed is back
+within a second, one that says its configuration is wrong (exit code 2) stays down and is named.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # before a dead process starts again; doubling
+CALM_S = 10.0  # a process that lived this long starts its pauses anew
+STOP_S = 10.0  # for a process to end by itself before it is killed
+USAGE = 2
+LIST_NAME = "processes.json"
+
+
+class Program(NamedTuple):
+    """What to run: a unique name, its kind (broker, replica, agent, meter, clock), its folder, the command line."""
+
+    name: str
+    kind: str
+    folder: Path
+    command: list[str]
+
+
+class Running:
+    """One program and its present process."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.process: asyncio.subprocess.Process | None = None
+        self.starts = 0
+        self.exit_code: int | None = None
+        self.is_down_for_good = False
+
+
+class Supervisor:
+    """Runs programs until `stop`; `folder` gets the list and a log file for each."""
+
+    def __init__(self, folder: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+        self.folder = Path(folder)
+        self.logs = self.folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.running: dict[str, Running] = {}
+        self._tell = tell
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, program: Program) -> Running:
+        """Starts a program and keeps it running."""
+        if program.name in self.running:
+            raise ValueError(f"{program.name} runs already")
+        running = Running(program)
+        self.running[program.name] = running
+        await self._launch(running)
+        self._tasks.append(asyncio.create_task(self._keep(running), name=program.name))
+        return running
+
+    def log_path(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    async def wait_line(self, name: str, is_wanted: Callable[[str], bool], wait_s: float) -> str:
+        """Returns the first line of a program's log that is wanted; TimeoutError, or ChildProcessError if it gave up."""
+        end = time.monotonic() + wait_s
+        while time.monotonic() < end:
+            for line in self.log_path(name).read_text(errors="replace").splitlines():
+                if is_wanted(line):
+                    return line
+            if self.running[name].is_down_for_good:
+                raise ChildProcessError(f"{name} gave up: {self.last_words(name)}")
+            await asyncio.sleep(0.05)
+        raise TimeoutError(f"{name} did not get ready in {wait_s:.0f} s: {self.last_words(name)}")
+
+    def last_words(self, name: str) -> str:
+        """Returns the end of a program's log, for a person."""
+        lines = self.log_path(name).read_text(errors="replace").strip().splitlines()
+        return " / ".join(lines[-3:])
+
+    def is_running(self, name: str) -> bool:
+        running = self.running.get(name)
+        return running is not None and running.process is not None and running.process.returncode is None
+
+    async def end(self, name: str, wait_s: float = STOP_S) -> None:
+        """Ends one program for good: asked first, killed after `wait_s`."""
+        running = self.running[name]
+        running.is_down_for_good = True
+        await _end(running.process, wait_s)
+        self.write_list()
+
+    async def stop(self, kinds: tuple[str, ...] = ()) -> None:
+        """Ends all programs (those of `kinds` first, in that order)."""
+        self._stopping = True
+        order = [r for kind in kinds for r in self.running.values() if r.program.kind == kind]
+        order += [r for r in self.running.values() if r not in order]
+        for kind in dict.fromkeys(r.program.kind for r in order):
+            await asyncio.gather(*(_end(r.process, STOP_S) for r in order if r.program.kind == kind))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        (self.folder / LIST_NAME).unlink(missing_ok=True)
+
+    def write_list(self) -> None:
+        rows = []
+        for name, running in self.running.items():
+            process = running.process
+            rows.append({"name": name, "kind": running.program.kind, "folder": str(running.program.folder),
+                         "pid": process.pid if process and process.returncode is None else None,
+                         "starts": running.starts, "exit_code": running.exit_code})
+        path = self.folder / LIST_NAME
+        spare = path.with_suffix(".new")
+        spare.write_text(json.dumps({"pid": os.getpid(), "processes": rows}, indent=1))
+        spare.replace(path)
+
+    async def _keep(self, running: Running) -> None:
+        pause_s = FIRST_PAUSE_S
+        while not self._stopping:
+            assert running.process is not None
+            started = time.monotonic()
+            running.exit_code = await running.process.wait()
+            if self._stopping or running.is_down_for_good:
+                return
+            if running.exit_code == USAGE:
+                running.is_down_for_good = True
+                self._tell(f"{running.program.name} stays down: {self.last_words(running.program.name)}")
+                self.write_list()
+                return
+            self._tell(f"{running.program.name} ended ({running.exit_code}), starting it again")
+            self.write_list()
+            if time.monotonic() - started > CALM_S:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s)
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+            if not self._stopping and not running.is_down_for_good:
+                await self._launch(running)
+
+    async def _launch(self, running: Running) -> None:
+        log: IO[bytes]
+        with open(self.log_path(running.program.name), "ab") as log:
+            running.process = await asyncio.create_subprocess_exec(
+                *running.program.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        running.starts += 1
+        self.write_list()
+
+
+def gridseal(*words: str) -> list[str]:
+    """Returns the command line of this very `gridseal` with other words."""
+    return [sys.executable, "-P", "-m", "deploy.cli", *words]
+
+
+def read_list(folder: Path) -> list[dict[str, object]]:
+    """Returns the rows of an area's process list; an empty one when nothing runs there."""
+    try:
+        values = json.loads((Path(folder) / LIST_NAME).read_text())
+        return list(values["processes"])
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return []
+
+
+async def _end(process: asyncio.subprocess.Process | None, wait_s: float) -> None:
+    if process is None or process.returncode is not None:
+        return
+    process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), wait_s)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
