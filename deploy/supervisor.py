@@ -68,7 +68,7 @@ class Supervisor:
         return self.logs / f"{name}.log"
 
     async def wait_line(self, name: str, is_wanted: Callable[[str], bool], wait_s: float) -> str:
-        """Returns the first line of a program's log that is wanted; TimeoutError, or ChildProcessError if it gave up."""
+        """Returns the first wanted line of a log; TimeoutError, or ChildProcessError when the program gave up."""
         end = time.monotonic() + wait_s
         while time.monotonic() < end:
             for line in self.log_path(name).read_text(errors="replace").splitlines():
