@@ -1,0 +1,193 @@
+"""Makes plain dicts, safe to show, from blocks, readings and the counters of a replica.
+
+What comes from outside is shown as numbers, hex or text of bounded length; nothing here reads a clock, a file or a
+socket. Field names are the API's: changing one changes what `gateway status --json` and other people's tools see.
+"""
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from firmware.wire import cbor, certificate, cose, header, merkle, proof, reading, seal, transaction
+from firmware.wire.errors import REASONS
+
+# contracts: bits of a result code from 256 on
+MARKS = ((1, "clock_not_synchronised"), (2, "clock_implausible"), (4, "register_fell"), (8, "register_jumped"),
+         (16, "late"), (32, "firmware_not_certified"), (64, "heights_lost"))
+AGENTS_SHOWN = 200  # with refusals, most first; the counters themselves are bounded where they are kept
+POWER_SUM, POWER_IMPORT, POWER_EXPORT = "16.7.0", "1.7.0", "2.7.0"  # OBIS: net, import, export
+ENERGY_IMPORT, ENERGY_EXPORT = "1.8.0", "2.8.0"
+FRESH_MS = 300_000  # a point whose newest reading is older adds nothing to "power now"
+
+
+class Point(NamedTuple):
+    """The newest accepted reading of a point."""
+
+    point: int
+    kid: bytes
+    height: int  # of its seal
+    time_ms: int
+    power_w: int | None
+    import_wh: int | None
+    export_wh: int | None
+    quality: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one replica stands; what `status` is made from."""
+
+    index: int
+    pid: int
+    folder: str
+    area: str
+    chain_id: bytes
+    speed: int
+    started_ms: int
+    now_ms: int
+    kids: Sequence[bytes]  # of all replicas, by index
+    connected: Sequence[int]
+    view: int
+    active: bool
+    primary: int
+    n: int
+    low: int
+    height: int
+    header_hash: bytes
+    state_root: bytes
+    certified_height: int
+    readings: int
+    seals: int
+    transactions: int
+    marked: Mapping[str, int]
+    refused: Mapping[str, int]
+    refused_by_agent: Mapping[str, Mapping[str, int]]
+    peers_refused: Mapping[str, int]
+    consensus_refused: Mapping[str, int]
+    pending: int
+    newest_ms: int  # time of the newest committed reading, 0 = none
+    brokers: Sequence[Mapping[str, Any]]
+    points: Iterable[Point]
+    bytes_written: int
+    votes_bytes: int
+    alarms: Sequence[str]
+
+
+def point_of(taken: reading.Reading, height: int) -> Point:
+    """What a page shows of a reading."""
+    power_w = reading.value_of(taken, POWER_SUM)
+    if power_w is None:
+        bought, sold = reading.value_of(taken, POWER_IMPORT), reading.value_of(taken, POWER_EXPORT)
+        power_w = None if bought is None and sold is None else (bought or 0) - (sold or 0)
+    return Point(taken.point, taken.kid, height, taken.time_ms, power_w, reading.value_of(taken, ENERGY_IMPORT),
+                 reading.value_of(taken, ENERGY_EXPORT), taken.quality)
+
+
+def time_text(time_ms: int) -> str:
+    """RFC 3339 in UTC, whole seconds; empty for a time that no calendar has."""
+    try:
+        return datetime.datetime.fromtimestamp(time_ms // 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, OSError, ValueError):
+        return ""
+
+
+def kind_text(replicas: int, speed: int) -> str:
+    """What a reader must know before believing a number (ledger.md, One Pi; layout.md, One clock)."""
+    faults = certificate.faults(replicas)
+    if replicas == 1:
+        text = "One signer: tamper-evident, not Byzantine."
+    elif faults == 0:
+        text = f"{replicas} replicas, none of which may fail or lie."
+    else:
+        text = f"{replicas} replicas, of which {faults} may fail or lie."
+    return text if speed == 1 else f"{text} Demo chain: labels run {speed} times faster than life."
+
+
+def status(standing: Standing) -> dict[str, Any]:
+    """The dict of /api/status."""
+    points = sorted(standing.points)
+    # a reading of a time to come is no fresher than one of now
+    fresh = [one.power_w for one in points
+             if one.power_w is not None and standing.now_ms - one.time_ms <= FRESH_MS]
+    lag_ms = max(0, standing.now_ms - standing.newest_ms) if standing.newest_ms else None
+    worst = sorted(standing.refused_by_agent.items(), key=lambda pair: (-sum(pair[1].values()), pair[0]))
+    result = {name: value for name, value in vars(standing).items() if name not in ("kids", "connected")}
+    result.update(
+        chain_id=standing.chain_id.hex(), header_hash=standing.header_hash.hex(), state_root=standing.state_root.hex(),
+        kind=kind_text(len(standing.kids), standing.speed), time=time_text(standing.now_ms),
+        power_w=sum(fresh) if fresh else None, lag_ms=lag_ms, lag_s=None if lag_ms is None else lag_ms // 1000,
+        refused=dict(sorted(standing.refused.items())), refused_total=sum(standing.refused.values()),
+        refused_by_agent={kid: dict(counts) for kid, counts in worst[:AGENTS_SHOWN]},
+        marked=dict(standing.marked), marked_total=sum(standing.marked.values()),
+        peers_refused=dict(standing.peers_refused), consensus_refused=dict(standing.consensus_refused),
+        brokers=[dict(one) for one in standing.brokers], alarms=list(standing.alarms),
+        points=[_point(one) for one in points], replicas=_replicas(standing))
+    return result
+
+
+def block(header_bytes: bytes, meta_bytes: bytes, items: Sequence[bytes], results: Sequence[int],
+          certificate_bytes: bytes | None) -> dict[str, Any]:
+    """The dict of /api/v1/blocks/{height}; header, meta and certificate also as the bytes that a verifier wants."""
+    fields, meta = header.decode(header_bytes), header.decode_meta(meta_bytes)
+    voted = certificate.decode(certificate_bytes) if certificate_bytes else None
+    return {
+        "channel": meta.channel, "height": fields.height, "hash": header.hash_of(header_bytes).hex(),
+        "previous": fields.previous.hex(), "root": fields.root.hex(), "time": time_text(fields.time_s * 1000),
+        "time_s": fields.time_s, "view": fields.view, "epoch": meta.epoch, "state_root": meta.state_root.hex(),
+        "header": header_bytes.hex(), "meta": meta_bytes.hex(),
+        "certificate": certificate_bytes.hex() if certificate_bytes else None,
+        "signers": list(voted.signers) if voted else [],
+        "items": [item(leaf, code) for leaf, code in zip(items, results)],
+    }
+
+
+def item(leaf: bytes, code: int | None) -> dict[str, Any]:
+    """One leaf of a block and what execution said to it."""
+    signed = cose.parse(leaf)
+    shown = {"kid": signed.kid.hex(), "payload_hash": seal.payload_hash(signed.payload).hex(), **result(code)}
+    if transaction.is_transaction(cbor.decode(signed.payload)):
+        order = transaction.decode(signed.payload)
+        name = transaction.TYPES[order.type] if 0 < order.type < len(transaction.TYPES) else None
+        return {"kind": "transaction", "type": order.type, "name": name, "sequence": order.sequence, **shown}
+    sealed = seal.decode(signed.payload)
+    return {"kind": "seal", "point": sealed.point, "height": sealed.height, "readings": sealed.count,
+            "first_ms": sealed.first_ms, "last_ms": sealed.last_ms, "import_wh": sealed.import_wh,
+            "export_wh": sealed.export_wh, **shown}
+
+
+def result(code: int | None) -> dict[str, Any]:
+    """A result code in words."""
+    if code is None:
+        return {}
+    if code >= proof.MARKED:
+        return {"result": "marked", "marks": marks_of(code)}
+    return {"result": REASONS[code] if code < len(REASONS) else f"reason {code}", "marks": []}
+
+
+def marks_of(code: int) -> list[str]:
+    """The names of the mark bits of a result code."""
+    return [name for bit, name in MARKS if code >= proof.MARKED and code - proof.MARKED & bit]
+
+
+def inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> dict[str, Any]:
+    """A leaf's place in a block, checkable with any RFC 9162 code."""
+    return {"leaf_hash": merkle.leaf_hash(leaf).hex(), "index": index, "size": size,
+            "path": [one.hex() for one in path]}
+
+
+def _point(one: Point) -> dict[str, Any]:
+    return {**one._asdict(), "kid": one.kid.hex(), "time": time_text(one.time_ms)}
+
+
+def _replicas(standing: Standing) -> list[dict[str, Any]]:
+    rows = []
+    for index, kid in enumerate(standing.kids):
+        if index == standing.index:
+            state = "this one" if standing.active else "this one, changing view"
+        else:
+            state = "connected" if index in standing.connected else "not connected"
+        if index == standing.primary:
+            state += ", primary"
+        rows.append({"index": index, "kid": kid.hex(), "state": state})
+    return rows

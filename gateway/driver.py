@@ -1,0 +1,329 @@
+"""Makes a `Replica` live: obeys its duties with a votes file, a ledger, peers and a clock; brings back what happened.
+
+Theory. The replica is called in the loop's thread only; each call gives a `Ready`. Readies are obeyed in the order in
+which they came, each from left to right: first what must be durable, then everything else. While the votes thread
+waits for the disk, further Readies pile up, and the next write takes all of them (group commit). What follows a write
+never happens when the write failed: a disk that does not say "done" ends the process, and is never asked again
+(pbft.md 5, fsync error = fatal).
+
+Decisions go to the ledger's thread one by one, in order of n; what execution found comes back as `executed`. Whatever
+is slow (checks with a fetch, catching up) is a task of its own and comes back by a call; nothing here waits for it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send
+
+logger = logging.getLogger("gridseal.driver")
+
+ALARMS = 32  # newest kept for the page; each is said once
+SHORTEST_WAIT_S = 0.002  # between two looks at a clock that is held
+
+
+class Clock(Protocol):
+    """As `deploy.clock.Clock`."""
+
+    speed: int
+
+    def now_ms(self) -> int: ...
+
+    def monotonic_ms(self) -> int: ...
+
+
+class Machine(Protocol):
+    """As `consensus.replica.Replica`: the part a driver needs."""
+
+    def start(self, now: Now) -> Ready: ...
+
+    def receive(self, data: bytes, now: Now) -> Ready: ...
+
+    def submit(self, item: Item, now: Now) -> Ready: ...
+
+    def forget(self, key: bytes) -> None: ...
+
+    def checked(self, digest: bytes, reason: str | None, now: Now) -> Ready: ...
+
+    def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now) -> Ready: ...
+
+    def installed(self, executed: Executed, now: Now) -> Ready: ...
+
+    def tick(self, now: Now) -> Ready: ...
+
+    def wake(self) -> tuple[int | None, int | None]: ...
+
+
+class Votes(Protocol):
+    """As `ledger.votes.VoteLog`."""
+
+    def append(self, records: Sequence[bytes]) -> None: ...
+
+    def replace(self, records: Sequence[bytes]) -> None: ...
+
+
+class Rooms(Protocol):
+    """What the driver asks of the rest of the node; `execute` and `certify` run in the ledger's thread."""
+
+    def send(self, to: int | None, data: bytes) -> None:
+        """A consensus message to one peer, or to all."""
+
+    async def judge(self, check: Check) -> str | None:
+        """None = a good batch; else the reason why it is not."""
+
+    def execute(self, decision: Decision) -> Any:
+        """One database transaction; what came out, with `n`, `heads`, `state_root`."""
+
+    def executed(self, outcome: Any) -> None:
+        """In the loop, after the replica knows."""
+
+    def certify(self, certified: Certified) -> None:
+        """Stores a certificate."""
+
+    def certified(self, certified: Certified) -> None:
+        """In the loop, once it is stored."""
+
+    def submitted(self, requests: Sequence[bytes]) -> None:
+        """Requests that peers hand on."""
+
+    async def catch_up(self, behind: Behind) -> Executed | None:
+        """Certified blocks from the holders, executed; None when it did not work out."""
+
+
+class Driver:
+    """One replica at work. `failed` is done with an exception when the process must end."""
+
+    def __init__(self, replica: Machine, votes: Votes, rooms: Rooms, clock: Clock, last_executed: int):
+        self._replica, self._votes, self._rooms, self._clock = replica, votes, rooms, clock
+        self._loop = asyncio.get_running_loop()
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self.alarms: deque[str] = deque(maxlen=ALARMS)
+        self.commits = 0  # synchronised writes of the votes file
+        self.ledger_pool = ThreadPoolExecutor(1, "ledger")
+        self._votes_pool = ThreadPoolExecutor(1, "votes")
+        self._ready: deque[Ready] = deque()
+        self._is_writing = False
+        self._jobs: asyncio.Queue[Decision | Certified | Behind] = asyncio.Queue()
+        self._last_executed = last_executed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_timer_due = False
+        self._behind: Behind | None = None
+        self._is_stopped = False
+
+    # from outside, in the loop's thread
+
+    def now(self) -> Now:
+        """Both times."""
+        return Now(self._clock.now_ms(), self._clock.monotonic_ms())
+
+    def start(self) -> None:
+        """Begins; what a restart must send again is sent."""
+        self._spawn(self._keep_ledger(), "ledger jobs")
+        self._call(lambda now: self._replica.start(now))
+
+    def receive(self, data: bytes) -> None:
+        """A consensus message of any peer."""
+        self._call(lambda now: self._replica.receive(data, now))
+
+    def submit(self, items: Sequence[Item]) -> None:
+        """Items to be ordered, verified and durable here."""
+        for item in items:
+            self._call(lambda now, item=item: self._replica.submit(item, now))  # type: ignore[misc]
+
+    def forget(self, keys: Sequence[bytes]) -> None:
+        """Items that need no ordering any more."""
+        for key in keys:
+            self._replica.forget(key)
+
+    async def in_ledger(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Runs something in the ledger's thread, behind what waits there."""
+        return await self._loop.run_in_executor(self.ledger_pool, function, *arguments)
+
+    async def stop(self) -> None:
+        """Ends tasks and threads; what is being written is written."""
+        self._is_stopped = True
+        if self._timer:
+            self._timer.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._loop.run_in_executor(None, self._votes_pool.shutdown)
+        await self._loop.run_in_executor(None, self.ledger_pool.shutdown)
+
+    # duties
+
+    def _call(self, action: Callable[[Now], Ready]) -> None:
+        """One call of the replica. It refuses bad input by itself: an exception is our own bug and ends the process."""
+        if self._is_stopped or self.failed.done():
+            return
+        try:
+            ready = action(self.now())
+        except Exception as error:
+            self._fail(error)
+            return
+        self._take(ready)
+        if not self._is_timer_due:
+            self._is_timer_due = True
+            self._loop.call_soon(self._arm)
+
+    def _take(self, ready: Ready) -> None:
+        if any(ready):
+            self._ready.append(ready)
+            if not self._is_writing:
+                self._obey()
+
+    def _obey(self) -> None:
+        """Obeys what waits, up to the next write; the write's end comes back here."""
+        while self._ready and not self._is_writing and not self.failed.done():
+            group = list(self._ready)
+            self._ready.clear()
+            compact: Sequence[bytes] | None = None
+            records: list[bytes] = []
+            for ready in group:
+                records.extend(ready.persist)
+                if ready.compact is not None:  # the whole of what is still promised, the records before it included
+                    compact, records = ready.compact, []
+            if compact is None and not records:
+                self._follow(group)
+                continue
+            self._is_writing = True
+            written = self._loop.run_in_executor(self._votes_pool, self._write, compact, records)
+            written.add_done_callback(lambda future, group=group: self._written(future, group))  # type: ignore[misc]
+
+    def _write(self, compact: Sequence[bytes] | None, records: list[bytes]) -> None:
+        if compact is not None:
+            self._votes.replace([*compact, *records])
+        else:
+            self._votes.append(records)
+
+    def _written(self, future: "asyncio.Future[None]", group: list[Ready]) -> None:
+        if future.cancelled() or self._is_stopped:
+            return
+        error = future.exception()
+        if error:
+            self._fail(error)
+            return
+        self.commits += 1
+        self._is_writing = False
+        self._follow(group)
+        self._obey()
+
+    def _follow(self, group: list[Ready]) -> None:
+        """Everything after the write."""
+        for ready in group:
+            for send in ready.send:
+                self._send(send)
+            for check in ready.check:
+                self._spawn(self._check(check), "check")
+            for decision in ready.decided:
+                self._jobs.put_nowait(decision)
+            for certified in ready.certified:
+                self._jobs.put_nowait(certified)
+            if ready.submitted:
+                self._rooms.submitted(ready.submitted)
+            if ready.behind:
+                self._catch_up(ready.behind)
+            for alarm in ready.alarms:
+                self.alarm(alarm)
+
+    def alarm(self, text: str) -> None:
+        """For people: the log, the page, the status."""
+        if text not in self.alarms:
+            logger.error("alarm: %s", text)
+            self.alarms.append(text)
+
+    def _send(self, send: Send) -> None:
+        self._rooms.send(send.to, send.data)
+
+    async def _check(self, check: Check) -> None:
+        reason = await self._rooms.judge(check)
+        if reason:
+            logger.warning("batch %s refused: %s", check.digest.hex()[:16], reason)
+        self._call(lambda now: self._replica.checked(check.digest, reason, now))
+
+    def _catch_up(self, behind: Behind) -> None:
+        is_running = self._behind is not None
+        self._behind = behind  # the newest counts
+        if not is_running:
+            self._jobs.put_nowait(behind)
+
+    async def _keep_ledger(self) -> None:
+        """The ledger's jobs, one after the other."""
+        while True:
+            job = await self._jobs.get()
+            if isinstance(job, Decision):
+                await self._execute(job)
+            elif isinstance(job, Certified):
+                await self.in_ledger(self._rooms.certify, job)
+                self._rooms.certified(job)
+            else:
+                await self._install()
+
+    async def _execute(self, decision: Decision) -> None:
+        if decision.n <= self._last_executed:
+            return  # came by catching up in the meantime
+        outcome = await self.in_ledger(self._rooms.execute, decision)
+        self._last_executed = decision.n
+        self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
+        self._rooms.executed(outcome)
+
+    async def _install(self) -> None:
+        """Catches up, outside of the votes: decisions that come meanwhile wait behind."""
+        while self._behind is not None:
+            behind = self._behind
+            if behind.n <= self._last_executed:
+                self._behind = None
+                return
+            executed = await self._rooms.catch_up(behind)
+            if executed is None:
+                self._behind = None  # it is issued again from time to time
+                return
+            self._last_executed = executed.n
+            if self._behind is behind:
+                self._behind = None
+            self._call(lambda now, executed=executed: self._replica.installed(executed, now))  # type: ignore[misc]
+
+    # time
+
+    def _arm(self) -> None:
+        """Sets the timer to the earlier of the two times at which the replica wants to be asked."""
+        self._is_timer_due = False
+        if self._is_stopped or self.failed.done():
+            return
+        label_ms, wait_ms = self._replica.wake()
+        now = self.now()
+        delays = []
+        if label_ms is not None:
+            delays.append((label_ms - now.label_ms) / self._clock.speed)
+        if wait_ms is not None:
+            delays.append(float(wait_ms - now.wait_ms))
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if delays:
+            self._timer = self._loop.call_later(max(min(delays) / 1000, SHORTEST_WAIT_S), self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self._call(self._replica.tick)
+
+    # tasks
+
+    def _spawn(self, work: Any, name: str) -> None:
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            self._fail(task.exception())
+
+    def _fail(self, error: BaseException | None) -> None:
+        if not self.failed.done() and error is not None:
+            self._is_stopped = True
+            self.failed.set_exception(error)
