@@ -22,11 +22,16 @@ EXCEPTION = "exception_"  # followed by the device's exception code
 
 
 class BadAnswer(Exception):
-    """An answer that gives no words: `reason` is one of FAULTS, or "exception_" and the code the device gave."""
+    """An answer that gives no words: `reason` is one of FAULTS, or "exception_" and the code the device gave.
+
+    frame, received: what went over the line, filled in by whoever owns the line.
+    """
 
     def __init__(self, reason):
         super().__init__(reason)
         self.reason = reason
+        self.frame = b""
+        self.received = b""
 
 
 def read_registers(function, address, count):

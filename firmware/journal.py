@@ -1,0 +1,204 @@
+"""Makes records on flash that survive a power cut at any moment, and finds them again: a ring on a raw block device.
+
+Theory. The device is NOR flash by MicroPython's block protocol, or a file that behaves like it: `writeblocks(b, data,
+offset)` only programs, `ioctl(6, b)` erases one sector, `ioctl(3, 0)` makes everything before it durable. Sectors are
+used round and round. A sector begins with a header that carries a rising epoch, so the newest is known; records follow,
+each a multiple of 16 bytes (the unit of flash encryption), checked by a CRC over header, trim mark and payload. A
+record is written once, in order, so after a cut only the last one can be torn: when what follows the last good record
+is not blank, the sector is closed and the next one begins. A sector is erased right before it is used, never earlier
+(an erase that was cut looks blank and is not). The sector after the newest is the spare: its records count as dropped,
+yet stay readable until the ring moves on, so that whoever still needs one of them can copy it (`read_all`).
+Marks of what is no longer needed (`trim`) ride in every record's header: nothing is ever changed in place.
+"""
+
+import binascii
+import struct
+
+MAGIC = b"GSJ1"
+UNIT = 16
+MARK = 0xA5
+SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
+SECTORS = 3  # fewest: the newest, one to keep, the spare
+
+_SECTOR = ">4sII"  # magic, epoch, first sequence number; CRC-32 follows
+_RECORD = ">HBBII"  # payload length, kind, MARK, sequence number, CRC-32; trim mark follows
+_BLANK = b"\xff" * UNIT
+
+
+class Journal:
+    """The ring on `device`; opening it finds the end of what was written and continues behind it.
+
+    next_seq: number of the next record; first_seq: the oldest that is kept; trimmed: everything below is not needed;
+    dropped: sectors that overflow has taken although they held needed records; damaged: records that could not be
+    read back. RAM: one integer a sector.
+    """
+
+    def __init__(self, device):
+        self._device = device
+        self._count = device.ioctl(BLOCK_COUNT, 0)
+        self._size = device.ioctl(BLOCK_SIZE, 0)
+        if self._count < SECTORS or self._size % UNIT:
+            raise ValueError("a journal of %d sectors of %d bytes" % (self._count, self._size))
+        self.dropped = 0
+        self.damaged = 0
+        self.trimmed = 0
+        self.next_seq = 1
+        self._epoch = 0
+        self._firsts = [-1] * self._count  # first sequence number of each sector, -1: nothing readable
+        self._newest = self._count - 1
+        self._offset = self._size  # where the next record goes; the sector's end: a new sector first
+        self._recover()
+
+    @property
+    def first_seq(self):
+        for step in range(2, self._count + 1):
+            first = self._firsts[(self._newest + step) % self._count]
+            if first >= 0:
+                return first
+        return self.next_seq
+
+    def largest_payload(self):
+        return self._size - 2 * UNIT
+
+    def capacity_bytes(self):
+        return (self._count - 1) * (self._size - UNIT)
+
+    def used_sectors(self):
+        """Returns how many sectors hold records that are still needed."""
+        used = 0
+        for step in range(self._count - 1):
+            index = (self._newest - step) % self._count
+            if self._firsts[index] < 0:
+                break
+            used += 1
+            if self._firsts[index] <= self.trimmed:
+                break
+        return used
+
+    def append(self, kind, payload):
+        """Writes one record and returns its sequence number; durable after `sync`. ValueError: too large."""
+        length = len(payload)
+        if length > self.largest_payload():
+            raise ValueError("record of %d bytes" % length)
+        size = UNIT + (length + UNIT - 1) // UNIT * UNIT
+        if self._offset + size > self._size:
+            self._begin_sector()
+        seq = self.next_seq
+        mark = struct.pack(">I", self.trimmed)
+        record = bytearray(_BLANK * (size // UNIT))
+        head = struct.pack(">HBBI", length, kind, MARK, seq)
+        crc = binascii.crc32(payload, binascii.crc32(mark, binascii.crc32(head)))
+        record[:8] = head
+        record[8:12] = struct.pack(">I", crc & 0xFFFFFFFF)
+        record[12:16] = mark
+        record[16:16 + length] = payload
+        self._device.writeblocks(self._newest, record, self._offset)
+        self._offset += size
+        self.next_seq = seq + 1
+        return seq
+
+    def sync(self):
+        """Returns when every record appended so far would be found after a power cut."""
+        self._device.ioctl(SYNC, 0)
+
+    def trim(self, seq):
+        """Says that no record below `seq` is needed; durable with the next record that is."""
+        self.trimmed = max(self.trimmed, min(seq, self.next_seq))
+
+    def read(self, first_seq):
+        """Yields (sequence number, kind, payload) from `first_seq` on, in order; what was dropped is not there."""
+        for step in range(2, self._count + 1):
+            index = (self._newest + step) % self._count
+            if self._firsts[index] < 0:
+                continue
+            following = self._firsts[(index + 1) % self._count] if index != self._newest else -1
+            if following >= 0 and following <= first_seq:
+                continue
+            for _, seq, kind, payload, _ in self._sector_records(index):
+                if seq >= first_seq:
+                    yield seq, kind, payload
+
+    def read_all(self):
+        """Yields as `read` everything that can still be read, the spare sector's dropped records first."""
+        spare = (self._newest + 1) % self._count
+        if self._firsts[spare] >= 0:
+            for _, seq, kind, payload, _ in self._sector_records(spare):
+                yield seq, kind, payload
+        for record in self.read(0):
+            yield record
+
+    def _begin_sector(self):
+        index = (self._newest + 1) % self._count
+        self._firsts[index] = -1
+        self._device.ioctl(ERASE, index)
+        self._epoch += 1
+        head = struct.pack(_SECTOR, MAGIC, self._epoch, self.next_seq)
+        head += struct.pack(">I", binascii.crc32(head) & 0xFFFFFFFF)
+        self._device.writeblocks(index, head, 0)
+        self._firsts[index] = self.next_seq
+        self._newest = index
+        self._offset = UNIT
+        spare = self._firsts[(index + 1) % self._count]
+        if spare >= 0 and self.first_seq > self.trimmed:
+            self.dropped += 1
+
+    def _recover(self):
+        epochs = [-1] * self._count
+        head = bytearray(UNIT)
+        for index in range(self._count):
+            self._device.readblocks(index, head, 0)
+            magic, epoch, first = struct.unpack(_SECTOR, head[:12])
+            if magic == MAGIC and struct.unpack(">I", head[12:])[0] == binascii.crc32(head[:12]) & 0xFFFFFFFF:
+                epochs[index] = epoch
+                self._firsts[index] = first
+                if epoch > self._epoch:
+                    self._epoch = epoch
+                    self._newest = index
+        if self._epoch == 0:
+            return
+        # What is older than one round of the ring, or out of its order, is the left-over of an erase that was cut.
+        for index in range(self._count):
+            age = (self._newest - index) % self._count
+            if epochs[index] >= 0 and epochs[index] != self._epoch - age:
+                self._firsts[index] = -1
+        self.next_seq = self._firsts[self._newest]
+        self._offset = UNIT
+        for end, seq, _, _, mark in self._sector_records(self._newest):
+            self.next_seq = seq + 1
+            self.trimmed = mark
+            self._offset = end
+        if not self._is_blank_from(self._newest, self._offset):
+            self._offset = self._size
+
+    def _sector_records(self, index):
+        """Yields (end offset, seq, kind, payload, mark) of one sector's good records; a bad one is stepped over."""
+        data = bytearray(self._size)
+        self._device.readblocks(index, data, 0)
+        expected = self._firsts[index]
+        at = UNIT
+        is_bad = False
+        while at + UNIT <= self._size:
+            length, kind, marker, seq, crc = struct.unpack(_RECORD, data[at:at + 12])
+            end = at + UNIT + (length + UNIT - 1) // UNIT * UNIT
+            if marker == MARK and end <= self._size and seq >= expected:
+                payload = bytes(data[at + UNIT:at + UNIT + length])
+                found = binascii.crc32(payload, binascii.crc32(data[at + 12:at + 16], binascii.crc32(data[at:at + 8])))
+                if found & 0xFFFFFFFF == crc:
+                    self.damaged += seq - expected
+                    yield end, seq, kind, payload, struct.unpack(">I", data[at + 12:at + 16])[0]
+                    expected = seq + 1
+                    at = end
+                    is_bad = False
+                    continue
+            if not is_bad and data[at:at + UNIT] == _BLANK and bytes(data[at:]) == b"\xff" * (self._size - at):
+                return
+            is_bad = True
+            at += UNIT
+
+    def _is_blank_from(self, index, offset):
+        chunk = bytearray(UNIT)
+        for at in range(offset, self._size, UNIT):
+            self._device.readblocks(index, chunk, at)
+            if chunk != _BLANK:
+                return False
+        return True

@@ -1,0 +1,115 @@
+"""Makes trust in a block header from its certificate (pbft.md 3.12), holding no more than the newest header.
+
+A header is accepted when q distinct members of the epoch's set signed exactly it, it links to the trusted one where
+they touch, and its time is possible. Heights may be skipped: the certificate alone carries the weight, and hash links
+cover what lies between. Two valid certificates for one height mean that more than f members lied: the node stops for
+good and keeps both. Anything else that is wrong is Refused and changes nothing.
+"""
+
+from firmware.wire import cbor, certificate, genesis, header
+from firmware.wire.errors import Refused, check
+from firmware.wire.shape import check_fields
+
+VERSION = 1
+AHEAD_S = 10  # a header's time may lie so far in the future, or the chain's own time_ahead_s if that is more
+RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
+
+
+class LightNode:
+    """Trust on one channel of the chain that `genesis_bytes` begins; `state`: what `save` returned before, or None.
+
+    verify_digest(public key 65, digest 32, signature 64) -> bool. `contradiction`: None, or the two (header,
+    certificate) pairs that cannot both be honest.
+    """
+
+    def __init__(self, genesis_bytes, verify_digest, state=None, channel="trade"):
+        facts = genesis.decode(genesis_bytes)
+        self.chain_id = genesis.chain_id(genesis_bytes)
+        self.channel = channel
+        self.parameters = facts.parameters
+        self.speed = facts.speed
+        self.epoch = 0
+        self.contradiction = None
+        self._members = facts.members
+        self._verify_digest = verify_digest
+        self._ahead_s = max(AHEAD_S, facts.parameters["time_ahead_s"])
+        zero = genesis.header_zero(genesis_bytes, channel)
+        self._recent = [(zero, b"")]  # rising heights, the newest last
+        if state is not None:
+            self._load(state)
+        self.is_changed = False
+
+    @property
+    def height(self):
+        return header.decode(self._recent[-1][0]).height
+
+    def accept(self, header_bytes, certificate_bytes, now_s):
+        """Returns the Header of 80 proven bytes; now_s: Unix seconds, or None while the clock is not synchronised.
+
+        Refused with the certificate's reasons, `wrong_parent`, `wrong_time` or `contradiction`.
+        """
+        check(self.contradiction is None, "contradiction", None, "stopped")
+        found = header.decode(header_bytes)
+        proof = certificate.decode(certificate_bytes)
+        certificate.check_certificate(proof, header_bytes, self._members, self.epoch, self.channel, self.chain_id,
+                                      self._verify_digest)
+        below = above = None
+        for pair in self._recent:
+            known = header.decode(pair[0])
+            if known.height == found.height:
+                if pair[0] != bytes(header_bytes):
+                    if pair[1]:
+                        self.contradiction = (pair, (bytes(header_bytes), bytes(certificate_bytes)))
+                        self.is_changed = True
+                    raise Refused("contradiction", pair[0], bytes(header_bytes))
+                return found
+            if known.height < found.height:
+                below = (pair[0], known)
+            elif above is None:
+                above = (pair[0], known)
+        self._check_place(header_bytes, found, below, above)
+        if now_s is not None:
+            check(found.time_s <= now_s + self._ahead_s, "wrong_time", now_s + self._ahead_s, found.time_s)
+        if above is None:
+            self._recent.append((bytes(header_bytes), bytes(certificate_bytes)))
+            del_count = len(self._recent) - RECENT
+            if del_count > 0:
+                self._recent = self._recent[del_count:]
+            self.is_changed = True
+        return found
+
+    def save(self):
+        """Returns the bytes to keep over a restart."""
+        self.is_changed = False
+        evidence = None
+        if self.contradiction is not None:
+            evidence = [list(pair) for pair in self.contradiction]
+        return cbor.encode([VERSION, self.chain_id, self.channel, self.epoch,
+                            [list(pair) for pair in self._recent], evidence])
+
+    def _check_place(self, header_bytes, found, below, above):
+        """A header between known ones must link where it touches them, and time never falls."""
+        if below is not None:
+            check(found.time_s >= below[1].time_s, "wrong_time", below[1].time_s, found.time_s)
+            if below[1].height + 1 == found.height:
+                check(found.previous == header.hash_of(below[0]), "wrong_parent", below[0], found.previous)
+        if above is not None:
+            check(found.time_s <= above[1].time_s, "wrong_time", above[1].time_s, found.time_s)
+            if found.height + 1 == above[1].height:
+                check(above[1].previous == header.hash_of(header_bytes), "wrong_parent", above[1].previous, found)
+
+    def _load(self, state):
+        fields = cbor.decode(state)
+        check_fields(fields, ("u", "b32", "t", "u", "l", "l?"))
+        check(fields[0] == VERSION, "wrong_version", VERSION, fields[0])
+        check(fields[1] == self.chain_id, "wrong_chain", self.chain_id, fields[1])
+        check(fields[2] == self.channel, "wrong_channel", self.channel, fields[2])
+        check(bool(fields[4]), "malformed", "a header", None)
+        recent = []
+        for row in fields[4]:
+            check_fields(row, ("b80", "b"))
+            recent.append((row[0], row[1]))
+        self._recent = recent
+        self.epoch = fields[3]
+        if fields[5] is not None:
+            self.contradiction = tuple([(pair[0], pair[1]) for pair in fields[5]])
