@@ -1,0 +1,1 @@
+"""The ledger: makes blocks, state and proofs from batches in their agreed order, and keeps them over power cuts."""

@@ -1,0 +1,165 @@
+"""Makes a replica's promises durable: one append-only, checksummed file of opaque records (pbft.md 3.11).
+
+A file of its own, because SQLite's WAL writes four times the bytes for the same five durable steps of a decision.
+
+    file    MAGIC, salt 16, then frames
+    frame   marker 4 | sequence 8 | length 4 | CRC-32 of (salt, sequence, length, body) 4 | body
+    body    each record as length 4 and bytes
+
+One `append` is one frame and one fdatasync; a frame is begun only when the one before is on the disk. So when the
+last frame is bad, it is the torn end of a write that nobody was promised anything after, and is cut. When a bad frame
+has a good one behind it, something damaged a promise: the file is refused by name and offset, never read past. The
+salt is random for each file: a record holds other people's bytes, and nobody may plant a frame in them that is taken
+for a good one.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from gateway.ledger.damage import Damaged
+
+MAGIC = b"gridseal votes 1"
+RECORD_BYTES = 16 * 1024 * 1024  # a batch is 256 KiB, a NEW-VIEW some MiB at most; more is a bug or damage
+SALT_BYTES = 16
+_FIRST = len(MAGIC) + SALT_BYTES
+_MARKER = b"\xa7GSv"
+_HEAD = struct.Struct(">4sQII")
+_LENGTH = struct.Struct(">I")
+_NUMBERS = struct.Struct(">QI")
+
+
+class VoteLog:
+    """The votes file of one replica; one thread at a time may use it."""
+
+    def __init__(self, path: Path):
+        """Opens or makes the file and cuts a torn tail; Damaged when its middle is bad."""
+        self._path = path
+        self._records: list[bytes] = []
+        self.cut_bytes = 0  # what the last open cut off, for the log line
+        if not path.exists():
+            self._write_new([])
+        self._file = os.open(path, os.O_RDWR)
+        try:
+            self._load()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def load(self) -> list[bytes]:
+        """Returns the records found at open, in order, once: the memory is given back."""
+        records, self._records = self._records, []
+        return records
+
+    def append(self, records: Sequence[bytes]) -> None:
+        """Makes `records` durable: one frame, one fdatasync. Nothing happens for an empty list."""
+        if not records:
+            return
+        self._sequence += 1
+        _write_all(self._file, _frame(self._salt, self._sequence, records))
+        os.fdatasync(self._file)
+
+    def replace(self, records: Sequence[bytes]) -> None:
+        """Makes `records` the whole content, all or nothing: temporary file, fsync, rename, fsync of the folder."""
+        self._write_new(records)
+        os.close(self._file)
+        self._file = os.open(self._path, os.O_RDWR)
+        os.lseek(self._file, 0, os.SEEK_END)
+
+    def size(self) -> int:
+        """Bytes of the file now."""
+        return os.fstat(self._file).st_size
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _write_new(self, records: Sequence[bytes]) -> None:
+        temporary = self._path.with_name(self._path.name + ".new")
+        self._salt = os.urandom(SALT_BYTES)
+        self._sequence = 1
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            _write_all(descriptor, MAGIC + self._salt + _frame(self._salt, self._sequence, records))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _load(self) -> None:
+        data = self._path.read_bytes()
+        if data[:len(MAGIC)] != MAGIC or len(data) < _FIRST:
+            raise Damaged(f"votes file {self._path.name}, offset 0", MAGIC, data[:len(MAGIC)])
+        self._salt = data[len(MAGIC):_FIRST]
+        self._sequence = 0
+        at = _FIRST
+        while at < len(data):
+            found = _read_frame(self._salt, data, at)
+            if found is None or found[0] <= self._sequence:
+                self._check_tail(data, at)
+                self.cut_bytes = len(data) - at
+                os.ftruncate(self._file, at)
+                os.fsync(self._file)
+                break
+            self._sequence, records, at = found
+            self._records.extend(records)
+        os.lseek(self._file, at, os.SEEK_SET)
+
+    def _check_tail(self, data: bytes, bad_at: int) -> None:
+        """Raises Damaged when a good frame stands anywhere behind the bad one."""
+        at = data.find(_MARKER, bad_at + 1)
+        while at >= 0:
+            found = _read_frame(self._salt, data, at)
+            if found is not None and found[0] > self._sequence:
+                raise Damaged(f"votes file {self._path.name}, offset {bad_at}", "a good frame",
+                              f"a bad one before the good one at {at}")
+            at = data.find(_MARKER, at + 1)
+
+
+def _frame(salt: bytes, sequence: int, records: Sequence[bytes]) -> bytes:
+    parts = []
+    for record in records:
+        if len(record) > RECORD_BYTES:
+            raise ValueError(f"a vote record of {len(record)} bytes")
+        parts.append(_LENGTH.pack(len(record)))
+        parts.append(record)
+    body = b"".join(parts)
+    return _HEAD.pack(_MARKER, sequence, len(body), _checksum(salt, sequence, body)) + body
+
+
+def _read_frame(salt: bytes, data: bytes, at: int) -> tuple[int, list[bytes], int] | None:
+    """Returns (sequence, records, end) of a good frame at `at`, else None."""
+    start = at + _HEAD.size
+    if start > len(data):
+        return None
+    marker, sequence, length, checksum = _HEAD.unpack_from(data, at)
+    end = start + length
+    if marker != _MARKER or end > len(data):
+        return None
+    body = data[start:end]
+    if _checksum(salt, sequence, body) != checksum:
+        return None
+    records = []
+    at = 0
+    while at < length:
+        (size,) = _LENGTH.unpack_from(body, at)
+        at += _LENGTH.size
+        records.append(body[at:at + size])
+        at += size
+    return sequence, records, end
+
+
+def _checksum(salt: bytes, sequence: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(salt + _NUMBERS.pack(sequence, len(body))))
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view):]
