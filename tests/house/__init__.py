@@ -1,0 +1,1 @@
+"""The rules of the house, held by machine: rooms and directions, purity, sizes, MicroPython's traps."""
