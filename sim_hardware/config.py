@@ -147,7 +147,8 @@ def _meter(table: "_Table", *, rtu: bool) -> MeterConfig:
     if meter is None:
         raise table.error("type", f"one of {', '.join(TYPES)}", table.data["type"])
     scale = table.data.get("scale", 1)
-    if isinstance(scale, bool) or not isinstance(scale, int | Decimal) or not 0 < scale <= 1000:
+    if (isinstance(scale, bool) or not isinstance(scale, int | Decimal) or not Decimal(scale).is_finite()
+            or not 0 < scale <= 1000):
         raise table.error("scale", "a number above 0, at most 1000", scale)
     try:
         fault = parse_fault(table.text("fault", "none"), rtu=rtu)

@@ -1,0 +1,133 @@
+"""Register maps against the collection of meter maps, frames from outside, and truth rows against exact fractions."""
+
+import json
+import math
+import struct
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sim_hardware.frames import crc16, rtu_request
+from sim_hardware.meters import ALIASES, TYPES, MeterType, type_called
+from sim_hardware.truth import Row, decode_row, round_f32
+from tests import needs
+
+MAPS = {"sdm120": "eastron-sdm120", "sdm630": "eastron-sdm630", "pzem004t": "peacefair-pzem-004t-v3"}
+FORMS = {("f32", "msw"): "f32", ("u16", None): "u16", ("u32", "lsw"): "u32_lsw"}
+
+
+def collected(name: str) -> dict:
+    path = needs.VECTORS.parent / "meters" / f"{MAPS[name]}.json"
+    if not path.exists():
+        needs.missing("meter maps", "they stand beside the checkout, in ../shared/data/meters")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_typed_in_map_agrees_with_the_collected_one(name: str) -> None:
+    ours, theirs = TYPES[name], collected(name)
+    fields = {field.name: field for field in ours.fields}
+    wanted = [field for field in theirs["fields"] if field["fc"] == 4]
+    assert {field["name"] for field in wanted} <= set(fields)
+    for field in wanted:
+        found = fields[field["name"]]
+        assert (found.address, found.form) == (field["address"], FORMS[field["type"], field["word_order"]]), field
+        assert found.unit == field["unit"]
+        assert math.isclose(1 / found.per_unit, field["scale"]), field
+    assert ours.max_registers == theirs["limits"]["max_registers_per_read"]
+    assert (ours.baud, ours.phases) == (theirs["serial"]["baud"], theirs["phases"])
+    for address, count in theirs["read_blocks"]:
+        assert any(first <= address and address + count <= first + words for first, words in ours.spans)
+    assert ALIASES[MAPS[name]] == name and type_called(theirs["id"]) is ours
+
+
+@pytest.mark.parametrize("meter", TYPES.values(), ids=list(TYPES))
+def test_fields_stand_in_spans_and_apart(meter: MeterType) -> None:
+    readable = [address for first, words in meter.spans for address in range(first, first + words)]
+    used = [field.address + word for field in meter.fields for word in range(1 if field.form == "u16" else 2)]
+    assert len(readable) == len(set(readable)) and readable == sorted(readable)
+    assert len(used) == len(set(used)) and set(used) <= set(readable)
+
+
+def test_the_pzem_s_published_frame() -> None:
+    """Values of the frame that ESPHome and Tasmota quote make that frame."""
+    values = {"voltage_l1": 225_700, "current_l1": 108, "active_power_l1": 24_400, "frequency": 50_000,
+              "energy_active_sum_total": 38 * 3_600_000, "power_factor_l1": 10**6}
+    image = TYPES["pzem004t"].image(0, values)
+    body = bytes.fromhex("010414") + image.spans[0][1]
+    assert (body + crc16(body)).hex(" ").upper() == (
+        "01 04 14 08 D1 00 6C 00 00 00 F4 00 00 00 26 00 00 01 F4 00 64 00 00 51 34")
+    assert decode_row(Row(1, 0, 1, "pzem004t", image.hex())) == {
+        "voltage_l1": 225_700, "current_l1": 108, "active_power_l1": 24, "energy_active_import_total": 38,
+        "frequency": 50_000, "power_factor_l1": 1000, "alarm_power": 0}
+
+
+def test_the_pzem_has_no_sign_and_wraps_nothing() -> None:
+    values = {"voltage_l1": 230_000, "current_l1": 110_000, "active_power_l1": -25_000_000, "frequency": 50_000,
+              "energy_active_sum_total": 70_000 * 3_600_000, "power_factor_l1": -980_000}
+    image = TYPES["pzem004t"].image(0, values)
+    assert image.read(3, 2) == [250_000 & 0xFFFF, 250_000 >> 16]
+    assert image.read(5, 2) == [70_000 & 0xFFFF, 70_000 >> 16]
+    assert image.read(8, 2) == [98, 0xFFFF]
+
+
+def test_an_eastron_s_floats_and_holes() -> None:
+    values = dict.fromkeys([field.name for field in TYPES["sdm120"].fields], 0)
+    values |= {"voltage_l1": 230_500, "active_power_l1": -1_234_567, "energy_active_import_total": 1_234_500_000_000}
+    image = TYPES["sdm120"].image(60_000, values)
+    words = image.read(0, 80)
+    assert words is not None and words[2:6] == [0, 0, 0, 0]
+    assert struct.unpack(">f", struct.pack(">HH", *words[0:2]))[0] == 230.5
+    assert struct.unpack(">f", struct.pack(">HH", *words[12:14]))[0] == struct.unpack(">f", struct.pack(">f", -1234.567)
+                                                                                     )[0]
+    assert struct.unpack(">f", struct.pack(">HH", *words[0x48:0x4A]))[0] == struct.unpack(">f", struct.pack(
+        ">f", 342.9166666666667))[0]
+    assert image.read(79, 2) is None and image.read(0x155, 2) is None and image.read(0x156, 4) == [0, 0, 0, 0]
+    assert image.read(65_535, 2) is None
+
+
+def test_holding_registers() -> None:
+    assert TYPES["sdm630"].holding_spans(3, 0x0102_0304) == ((0xFC00, bytes.fromhex("01020304")),)
+    assert TYPES["pzem004t"].holding_spans(9, 1) == ((1, bytes.fromhex("59d80009")),)
+
+
+def test_crc_vectors() -> None:
+    path = needs.vectors("modbus/crc_and_wordorder.json")
+    for vector in json.loads(path.read_text())["crc16"]:
+        data = bytes.fromhex(vector["data"])
+        assert crc16(data).hex() == vector["crc_wire"]
+        if len(data) >= 2:
+            assert rtu_request(data + crc16(data)) is not None
+
+
+@given(st.binary(min_size=2, max_size=40), st.integers(0, 335), st.integers(1, 255))
+def test_a_broken_frame_is_no_request(data: bytes, place: int, change: int) -> None:
+    frame = data + crc16(data)
+    assert rtu_request(frame) == (frame, frame[:1], frame[0], frame[1:-2])
+    broken = bytearray(frame)
+    broken[place % len(frame)] ^= change
+    assert rtu_request(bytes(broken)) is None
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 1000]))
+def test_floats_are_rounded_exactly(bits: int, factor: int) -> None:
+    """Against Fraction and Python's round, which is half to even."""
+    value = struct.unpack(">f", bits.to_bytes(4, "big"))[0]
+    if math.isfinite(value):
+        assert round_f32(bits, factor) == round(Fraction(value) * factor)
+
+
+def test_halves_go_to_even() -> None:
+    for value, whole in ((0.5, 0), (1.5, 2), (2.5, 2), (-0.5, 0), (-1.5, -2), (-2.5, -2), (2.5000002, 3)):
+        assert round_f32(int.from_bytes(struct.pack(">f", value), "big"), 1) == whole
+
+
+def test_nothing_of_ours_is_imported() -> None:
+    """The whole point of a second map; tests/house holds the same for every room."""
+    for file in Path(__file__).parents[2].joinpath("sim_hardware").rglob("*.py"):
+        text = file.read_text()
+        for room in ("firmware", "gateway", "deploy", "tests"):
+            assert f"import {room}" not in text and f"from {room}" not in text, file
