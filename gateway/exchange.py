@@ -1,0 +1,146 @@
+"""Makes answers to peers' questions, and questions to peers: certified blocks, and readings by their seal's hash.
+
+Beside the consensus, in frames of their own (CONSENSUS has kind 0): `WANT_BLOCKS [channel, first, count]` is answered
+by `BLOCKS [channel, first, [[block, certificate], ...]]`, as many from the first as fit a frame; `WANT_ENVELOPES
+[payload hash, ...]` by `ENVELOPES [envelope, ...]`, those that are here. Nobody is believed: blocks are checked by the
+ledger, envelopes by ingest. A peer's questions are answered one at a time, from a reader of its own, so that asking
+much costs the asker time and the consensus none.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from firmware.wire.errors import Refused
+from firmware.wire.shape import check_fields, check_list
+from gateway.transport import BLOCKS, ENVELOPES, WANT_BLOCKS, WANT_ENVELOPES
+
+logger = logging.getLogger("gridseal.exchange")
+
+BLOCKS_ASKED = 256  # in one question: at 25 KiB a block (a quiet area's has 2) most of a frame
+HASHES_ASKED = 128  # 128 envelopes of 60 KiB fill a frame of 8 MiB; usual ones have half a KiB
+QUESTIONS_WAITING = 8  # of one peer; more are dropped, who asks does so again
+ANSWER_S = 3.0  # a whole frame at 25 Mbit/s
+FRAME_MARGIN = 64 * 1024  # for the CBOR around the content
+
+
+class Store(Protocol):
+    """What may be read beside the ledger's own thread."""
+
+    async def blocks(self, channel: str, first: int, count: int, max_bytes: int) -> list[tuple[bytes, bytes]]: ...
+
+    async def envelope(self, payload_hash: bytes) -> bytes | None: ...
+
+
+class Exchange:
+    """Questions and answers of one replica."""
+
+    def __init__(self, send: Callable[[int, int, object], None], store: Store, frame_bytes: int,
+                 on_envelopes: Callable[[int, list[bytes]], None]):
+        self._send, self._store, self._on_envelopes = send, store, on_envelopes
+        self._answer_bytes = frame_bytes - FRAME_MARGIN
+        self._questions: dict[int, deque[tuple[int, Any]]] = {}
+        self._answering: dict[int, asyncio.Task[None]] = {}
+        self._asked: dict[tuple[int, str, int], asyncio.Future[list[tuple[bytes, bytes]]]] = {}
+        self.refused: Counter[str] = Counter()  # what peers sent that was no question and no answer
+
+    def framed(self, peer: int, kind: int, body: Any) -> None:
+        """A frame of a peer that is no consensus message."""
+        try:
+            if kind == BLOCKS:
+                self._take_blocks(peer, body)
+            elif kind == ENVELOPES:
+                check_list(body, "b")
+                self._on_envelopes(peer, list(body))
+            elif kind == WANT_BLOCKS:
+                check_fields(body, ("t", "u", "u"))
+                self._ask_ourselves(peer, kind, body)
+            elif kind == WANT_ENVELOPES:
+                check_list(body, "b32")
+                self._ask_ourselves(peer, kind, body)
+            else:
+                raise Refused("malformed", "a kind of frame", kind)
+        except Refused as refused:
+            self.refused[refused.reason] += 1
+
+    async def blocks(self, peer: int, channel: str, first: int, count: int) -> list[tuple[bytes, bytes]]:
+        """(block, certificate) pairs from `first` on as a peer claims them; empty when it has none or is silent."""
+        key = (peer, channel, first)
+        answer = self._asked.setdefault(key, asyncio.get_running_loop().create_future())
+        self._send(peer, WANT_BLOCKS, [channel, first, min(count, BLOCKS_ASKED)])
+        try:
+            return await asyncio.wait_for(asyncio.shield(answer), ANSWER_S)
+        except TimeoutError:
+            return []
+        finally:
+            self._asked.pop(key, None)
+
+    def ask_envelopes(self, peer: int, hashes: Sequence[bytes]) -> None:
+        """Asks; what comes goes to `on_envelopes`."""
+        for start in range(0, len(hashes), HASHES_ASKED):
+            self._send(peer, WANT_ENVELOPES, list(hashes[start:start + HASHES_ASKED]))
+
+    def gone(self, peer: int) -> None:
+        """A peer that left: its questions are void."""
+        self._questions.pop(peer, None)
+
+    async def close(self) -> None:
+        """Stops answering."""
+        tasks = list(self._answering.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _take_blocks(self, peer: int, body: Any) -> None:
+        check_fields(body, ("t", "u", "l"))
+        channel, first, pairs = body
+        for pair in pairs:
+            check_fields(pair, ("b", "b"))
+        answer = self._asked.get((peer, channel, first))
+        if answer and not answer.done():
+            answer.set_result([(block, certificate) for block, certificate in pairs[:BLOCKS_ASKED]])
+
+    def _ask_ourselves(self, peer: int, kind: int, body: Any) -> None:
+        waiting = self._questions.setdefault(peer, deque())
+        if len(waiting) >= QUESTIONS_WAITING:
+            self.refused["busy"] += 1
+            return
+        waiting.append((kind, body))
+        if peer not in self._answering:
+            task = asyncio.get_running_loop().create_task(self._answer(peer), name=f"answer {peer}")
+            self._answering[peer] = task
+
+    async def _answer(self, peer: int) -> None:
+        """All that a peer asks, one after the other."""
+        answers: dict[int, Callable[[int, Any], Awaitable[None]]] = {
+            WANT_BLOCKS: self._answer_blocks, WANT_ENVELOPES: self._answer_envelopes}
+        try:
+            while self._questions.get(peer):
+                kind, body = self._questions[peer].popleft()
+                try:
+                    await answers[kind](peer, body)
+                except Refused as refused:  # a damaged record of ours: named in the log, not handed on
+                    logger.error("cannot answer replica %d: %s", peer, refused)
+        finally:
+            del self._answering[peer]
+
+    async def _answer_blocks(self, peer: int, body: Any) -> None:
+        channel, first, count = body
+        pairs = await self._store.blocks(channel, first, min(count, BLOCKS_ASKED), self._answer_bytes)
+        self._send(peer, BLOCKS, [channel, first, [list(pair) for pair in pairs]])
+
+    async def _answer_envelopes(self, peer: int, body: Any) -> None:
+        found: list[bytes] = []
+        size = 0
+        for payload_hash in body[:HASHES_ASKED]:
+            envelope = await self._store.envelope(payload_hash)
+            if envelope is not None:
+                if size + len(envelope) > self._answer_bytes:
+                    self._send(peer, ENVELOPES, found)
+                    found, size = [], 0
+                found.append(envelope)
+                size += len(envelope) + 5
+        if found:
+            self._send(peer, ENVELOPES, found)
