@@ -77,7 +77,8 @@ def test_depth_is_bounded() -> None:
         cbor.decode(b"\x81" * 60_000)
 
 
-@pytest.mark.parametrize("value", [1.5, 2**64, -(2**64) - 1, {24: 0}, {-25: 0}, {"a": 0}, {True: 0}, object(), "\ud800"])
+@pytest.mark.parametrize("value", [1.5, 2**64, -(2**64) - 1, {24: 0}, {-25: 0}, {"a": 0}, {True: 0}, object(),
+                                   "\ud800"])
 def test_does_not_encode(value: object) -> None:
     with pytest.raises((ValueError, UnicodeEncodeError)):
         cbor.encode(value)
