@@ -50,8 +50,8 @@ def test_every_folder_of_the_gateway_has_its_row() -> None:
     ("firmware.agent", "import gateway.config"), ("firmware.wire.cbor", "import os"),
     ("firmware.wire.seal", "from firmware.crypto import p256"), ("gateway.ingest.verify", "import firmware.agent"),
     ("gateway.consensus.replica", "from gateway.ledger import ledger"), ("gateway.api.views", "import gateway.ledger"),
-    ("gateway.contracts.apply", "from gateway import ledger"),
-    ("gateway.ledger.ledger", "import gateway.ingest.chains"), ("gateway.ledger.ledger", "from . import votes"), ("gateway.driver", "import gateway.node"),
+    ("gateway.contracts.apply", "from gateway import ledger"), ("gateway.ledger.ledger", "from . import votes"),
+    ("gateway.ledger.ledger", "import gateway.ingest.chains"), ("gateway.driver", "import gateway.node"),
     ("gateway.node", "import deploy.clock"), ("sim_hardware.bus", "import firmware.modbus"),
     ("deploy.demo", "from tests import needs"),
 ])
