@@ -35,7 +35,9 @@ export DEBIAN_FRONTEND=noninteractive
 apt-get update -q
 apt-get install -y -q --no-install-recommends "$@"
 for package in "$@"; do
-    if [ -e "/lib/systemd/system/$package.service" ]; then deb-systemd-helper disable "$package.service"; fi
+    if command -v systemctl >/dev/null && [ -e "/lib/systemd/system/$package.service" ]; then
+        systemctl --quiet disable "$package.service"
+    fi
 done
 """
 
