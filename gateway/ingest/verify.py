@@ -1,0 +1,261 @@
+"""Makes verified seals and transactions from what came off the air, by ordered checks, cheapest first; pure.
+
+`open_envelope` does all that costs little (size, topic, registry, shape, counts), `finish_envelope` the signature and
+the readings; between the two a thread pool can be fed. Whoever holds a `VerifiedSeal` or `VerifiedTransaction` may
+assume: signature, sender, point, shape and readings hold, s is low. Whether it is next in its chain is not judged here
+(`chains.py`), and values are never a reason to refuse (wire.md, Two verdicts). Nothing but `Refused` is raised.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
+from typing import NamedTuple, Protocol
+
+from firmware.wire import cose, merkle, topics
+from firmware.wire import seal as seal_codec
+from firmware.wire import transaction as transaction_codec
+from firmware.wire.errors import Refused, check
+from firmware.wire.seal import Seal
+from firmware.wire.state import AgentRecord
+from firmware.wire.transaction import Transaction
+from gateway.ingest import quick
+
+COSE_BYTES = 128  # tag, headers, kid and signature around a payload take 89
+# A seal's payload is at most 17 longest fields: 9 x 9 + 5 x 34 + 10 bytes; with COSE's share below this.
+SEAL_BYTES = 512
+
+VerifyDigest = Callable[[bytes, bytes, bytes], bool]
+
+
+class Registry(Protocol):
+    """The committed state, as far as it is asked here."""
+
+    def agent(self, kid: bytes) -> AgentRecord | None: ...
+
+
+class Claim(NamedTuple):
+    """A signature still to be verified."""
+
+    public_key: bytes
+    digest: bytes
+    signature: bytes
+
+
+class OpenedSeal(NamedTuple):
+    """An envelope in order but for its signature and its readings' content."""
+
+    leaf: bytes
+    payload: bytes
+    payload_hash: bytes
+    seal: Seal
+    readings: list[bytes]
+    claim: Claim
+
+
+class VerifiedSeal(NamedTuple):
+    """leaf: the COSE bytes with the low s, as they stand in a block; readings: their bytes."""
+
+    leaf: bytes
+    payload: bytes
+    payload_hash: bytes
+    seal: Seal
+    readings: list[bytes]
+
+
+class OpenedTransaction(NamedTuple):
+    leaf: bytes
+    payload: bytes
+    payload_hash: bytes
+    transaction: Transaction
+    claim: Claim
+
+
+class VerifiedTransaction(NamedTuple):
+    leaf: bytes
+    payload: bytes
+    payload_hash: bytes
+    transaction: Transaction
+
+
+class Inspection(NamedTuple):
+    """What a batch still needs before it may be prepared: claims to verify, payload hashes of readings to fetch."""
+
+    claims: list[Claim]
+    missing: list[bytes]
+
+
+def check_envelope(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str,
+                   verify_digest: VerifyDigest) -> VerifiedSeal:
+    """The VerifiedSeal of an MQTT message (topic None: it came from a peer, which adds no claim of its own)."""
+    return finish_envelope(open_envelope(topic, data, registry, chain_id, area), verify_digest)
+
+
+def open_envelope(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str) -> OpenedSeal:
+    """Everything that costs little. In this order: `oversize`, `unknown_topic`, `wrong_area`, `not_enrolled`,
+    `revoked`, `malformed`, `too_deep`, `wrong_topic`, `wrong_version`, `wrong_times`, `wrong_count`, `wrong_key`,
+    `not_its_point`."""
+    check(len(data) <= seal_codec.ENVELOPE_BYTES, "oversize", seal_codec.ENVELOPE_BYTES, len(data))
+    kid, agent = None, None
+    if topic is not None:
+        kid = check_topic(topic, "envelope", area)
+        agent = check_agent(registry.agent(kid), kid, area)
+    message, readings = quick.split_envelope(data) or seal_codec.decode_envelope(data)
+    check(len(message) <= SEAL_BYTES, "oversize", SEAL_BYTES, len(message))
+    found, payload, seal, signature = quick.read_seal(message) or _read_seal(message)
+    check(kid is None or found == kid, "wrong_topic", kid, found)
+    check(seal.kid == found, "wrong_key", found, seal.kid)
+    if agent is None:
+        agent = check_agent(registry.agent(found), found, area)
+    check(seal.point in agent.points, "not_its_point", agent.points, seal.point)
+    check(len(readings) == seal.count, "wrong_count", seal.count, len(readings))
+    leaf = message if quick.has_low_s(signature) else cose.assemble(found, payload, signature)
+    claim = Claim(agent.public_key, quick.digest(payload, "seal", chain_id), signature)
+    return OpenedSeal(leaf, payload, hashlib.sha256(payload).digest(), seal, readings, claim)
+
+
+def finish_envelope(opened: OpenedSeal, verify_digest: VerifyDigest) -> VerifiedSeal:
+    """The rest: `bad_signature`, `wrong_root`, `malformed`, `wrong_reading`, `wrong_times`."""
+    check_claim(opened.claim, verify_digest)
+    seal, readings = opened.seal, opened.readings
+    if not (quick.are_readings_of(seal, readings) and merkle.root(readings) == seal.root):
+        seal_codec.check_readings(seal, readings)
+    return VerifiedSeal(opened.leaf, opened.payload, opened.payload_hash, seal, readings)
+
+
+def check_transaction(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str,
+                      verify_digest: VerifyDigest, now_s: int,
+                      channels: Collection[str] = ("trade",)) -> VerifiedTransaction:
+    """The VerifiedTransaction of an MQTT message, or of an API's or a peer's bytes (topic None)."""
+    opened = open_transaction(topic, data, registry, chain_id, area, now_s, channels)
+    return finish_transaction(opened, verify_digest)
+
+
+def open_transaction(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str, now_s: int,
+                     channels: Collection[str] = ("trade",)) -> OpenedTransaction:
+    """In this order: `oversize`, `unknown_topic`, `wrong_area`, `not_enrolled`, `revoked`, `malformed`, `too_deep`,
+    `wrong_topic`, `wrong_version`, `wrong_key`, `unknown_type`, `wrong_channel`, `expired`."""
+    limit = transaction_codec.TRANSACTION_BYTES + COSE_BYTES
+    check(len(data) <= limit, "oversize", limit, len(data))
+    kid, agent = None, None
+    if topic is not None:
+        kid = check_topic(topic, "tx", area)
+        agent = check_agent(registry.agent(kid), kid, area)
+    signed = cose.parse(data)
+    check(kid is None or signed.kid == kid, "wrong_topic", kid, signed.kid)
+    found = transaction_codec.decode(signed.payload)
+    transaction_codec.check_sender(signed, found)
+    if agent is None:
+        agent = check_agent(registry.agent(signed.kid), signed.kid, area)
+    check(0 < found.type < len(transaction_codec.TYPES), "unknown_type", len(transaction_codec.TYPES), found.type)
+    check(found.channel in channels, "wrong_channel", list(channels), found.channel)
+    check(found.valid_until_s >= now_s, "expired", now_s, found.valid_until_s)
+    claim = Claim(agent.public_key, quick.digest(signed.payload, "tx", chain_id), signed.signature)
+    payload_hash = hashlib.sha256(signed.payload).digest()
+    return OpenedTransaction(cose.normalise(data), signed.payload, payload_hash, found, claim)
+
+
+def finish_transaction(opened: OpenedTransaction, verify_digest: VerifyDigest) -> VerifiedTransaction:
+    """`bad_signature`."""
+    check_claim(opened.claim, verify_digest)
+    return VerifiedTransaction(opened.leaf, opened.payload, opened.payload_hash, opened.transaction)
+
+
+def check_topic(topic: str, kind: str, area: str) -> bytes:
+    """The kid of an agent's topic of that kind in our area."""
+    found_area, kid, found_kind = parse_topic(topic)
+    check(found_area == area, "wrong_area", area, found_area)
+    check(found_kind == kind, "unknown_topic", kind, found_kind)
+    return kid
+
+
+def check_agent(agent: AgentRecord | None, kid: bytes, area: str) -> AgentRecord:
+    """The record of whoever may speak here at all; the rest is `not_enrolled`, `revoked` or `wrong_area`."""
+    if agent is None:
+        raise Refused("not_enrolled", None, kid)
+    check(agent.revoked_height is None, "revoked", kid, agent.revoked_height)
+    check(agent.area == area, "wrong_area", area, agent.area)
+    return agent
+
+
+def check_claim(claim: Claim, verify_digest: VerifyDigest) -> None:
+    if not verify_digest(claim.public_key, claim.digest, claim.signature):
+        raise Refused("bad_signature", claim.public_key, claim.signature)
+
+
+def item_key(leaf: bytes) -> bytes:
+    """A leaf's identity: the hash of its payload, whatever the signature's bytes; of bytes that are no message, their
+    own hash (a batch that holds them is refused by `inspect_batch`, but it must be nameable before)."""
+    try:
+        return hashlib.sha256(cose.parse(leaf).payload).digest()
+    except Refused:
+        return hashlib.sha256(leaf).digest()
+
+
+def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: dict[str, int],
+                  is_verified: Callable[[bytes, bytes], bool], has_readings: Callable[[bytes], bool]) -> Inspection:
+    """What a backup looks at before it prepares a batch; nothing here depends on state but whose keys are known
+    (transactions.md, When what is judged).
+
+    is_verified(payload hash, leaf): this replica has verified exactly these bytes. has_readings(payload hash).
+    `oversize`, `malformed`, `too_deep`, `wrong_version`, `wrong_key`, `high_s`, `duplicate` (a payload twice; two
+    payloads for one height, or for one sequence of a sender, are for execution to judge).
+    """
+    check(len(leaves) <= parameters["batch_items"], "oversize", parameters["batch_items"], len(leaves))
+    size = sum(map(len, leaves))
+    check(size <= parameters["batch_bytes"], "oversize", parameters["batch_bytes"], size)
+    claims: list[Claim] = []
+    missing: list[bytes] = []
+    seen: set[bytes] = set()
+    for leaf in leaves:
+        kind, kid, payload, signature = read_leaf(leaf)
+        check(quick.has_low_s(signature), "high_s", "the low half", signature)
+        payload_hash = hashlib.sha256(payload).digest()
+        check(payload_hash not in seen, "duplicate", "each once", payload_hash)
+        seen.add(payload_hash)
+        if not is_verified(payload_hash, leaf):
+            agent = registry.agent(kid)
+            if agent is not None:
+                claims.append(Claim(agent.public_key, quick.digest(payload, kind, chain_id), signature))
+        if kind == "seal" and not has_readings(payload_hash):
+            missing.append(payload_hash)
+    return Inspection(claims, missing)
+
+
+def check_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: dict[str, int],
+                is_verified: Callable[[bytes, bytes], bool], has_readings: Callable[[bytes], bool],
+                verify_digest: VerifyDigest) -> list[bytes]:
+    """`inspect_batch` and the signatures in one: payload hashes of the seals whose readings must be fetched."""
+    inspection = inspect_batch(leaves, registry, chain_id, parameters, is_verified, has_readings)
+    for claim in inspection.claims:
+        check_claim(claim, verify_digest)
+    return inspection.missing
+
+
+@lru_cache(8192)  # three topics of each agent that one area may have; an unknown topic is not kept
+def parse_topic(topic: str) -> tuple[str, bytes, str]:
+    """(area, kid, kind)."""
+    return topics.parse(topic)
+
+
+def _read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes]:
+    """The same as `quick.read_seal` by the plain decoders, which have the last word."""
+    signed = cose.parse(message)
+    return signed.kid, signed.payload, seal_codec.decode(signed.payload), signed.signature
+
+
+def read_leaf(leaf: bytes) -> tuple[str, bytes, bytes, bytes]:
+    """(kind "seal" or "tx", kid, payload, signature) of a block's leaf; Refused for anything else."""
+    found = quick.read_seal(leaf)
+    if found is not None:
+        kid, payload, seal, signature = found
+    else:
+        check(len(leaf) <= transaction_codec.TRANSACTION_BYTES + COSE_BYTES, "oversize", COSE_BYTES, len(leaf))
+        kid, payload, signature = cose.parse(leaf)
+        # Seven fields are a transaction, seventeen a seal: the array's head tells one from the other.
+        if payload[:1] == b"\x87":
+            transaction = transaction_codec.decode(payload)
+            check(transaction.sender == kid, "wrong_key", transaction.sender, kid)
+            return "tx", kid, payload, signature
+        seal = seal_codec.decode(payload)
+    check(seal.kid == kid, "wrong_key", kid, seal.kid)
+    return "seal", kid, payload, signature
