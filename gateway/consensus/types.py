@@ -23,7 +23,7 @@ class Item(NamedTuple):
     kind: str  # "seal" | "tx": which waiting limit holds
     data: bytes  # the leaf: COSE bytes as they stand in the block
     request: bytes  # what a SUBMIT carries to the others: the envelope, or the transaction itself
-    relayed: bool = False  # came by SUBMIT: its waiting limit is already over (the replica finds this out itself, too)
+    client: bytes = b""  # who signed it: at most `client_items` of one client go into a batch; empty = not counted
 
 
 class Batch(NamedTuple):
@@ -120,7 +120,7 @@ class Ready(NamedTuple):
 
 
 class Keys(Protocol):
-    """Signs and opens messages; the product's is `keys.CoseKeys`, the simulator's signs by HMAC."""
+    """Signs and opens messages: `keys.CoseKeys`, in the simulator with signers that take less time."""
 
     def sign(self, kind: str, payload: bytes) -> bytes:
         """The signed message (COSE_Sign1) of `kind` ("pbft" or "header")."""
@@ -128,9 +128,4 @@ class Keys(Protocol):
 
     def open(self, kind: str, message: bytes) -> tuple[int, bytes]:
         """(id of the member that signed, payload), signature checked; raises Refused."""
-        ...
-
-    def peek(self, message: bytes) -> tuple[bytes, bytes]:
-        """(payload, signature 64) NOT checked: votes for finished slots are dropped before their signature costs
-        anything, and certificates are put together from signatures; raises Refused on bytes of the wrong shape."""
         ...

@@ -1,0 +1,82 @@
+"""Makes signed messages from values past the guard, and values from signed messages: checked once, remembered."""
+
+from firmware.wire import cbor, cose
+from firmware.wire.errors import check
+from firmware.wire.shape import check_fields
+from gateway.consensus import messages
+from gateway.consensus.guard import Guard, header_payload
+from gateway.consensus.messages import Message
+from gateway.consensus.types import Head, Keys, Settings
+
+# Votes come back inside VIEW-CHANGEs, many times over: L x (q - 1) of them at n = 13 are 1,024 a view, and four views
+# of them in 512 bytes at most are 2 MiB.
+KNOWN_MESSAGES = 4096
+# Small messages only: a batch is asked for once, a VIEW-CHANGE is kept by its owner.
+KNOWN_BYTES = messages.VOTE_BYTES
+
+
+class Mail:
+    """One replica's signing and opening."""
+
+    def __init__(self, settings: Settings, keys: Keys, guard: Guard):
+        self.guard = guard
+        self._epoch = settings.epoch
+        self._size = len(settings.members)
+        self._keys = keys
+        self._known: dict[bytes, Message] = {}
+
+    def sign(self, message: Message) -> bytes:
+        """The signed message; raises WouldContradict."""
+        payload = messages.encode(message, self._epoch)
+        self.guard.admit(message, payload)
+        signed = self._keys.sign("pbft", payload)
+        self._remember(signed, message)
+        return signed
+
+    def sign_header(self, head: Head) -> bytes:
+        self.guard.admit_header(head)
+        return self._keys.sign("header", header_payload(self._epoch, head))
+
+    def peek(self, signed: bytes) -> Message:
+        """What a message says, its signature not yet checked: enough to drop it for less."""
+        known = self._known.get(signed)
+        if known is not None:
+            return known
+        return messages.decode(cose.parse(signed).payload, self._epoch, self._size)
+
+    def open(self, signed: bytes) -> Message:
+        """What a member says; raises Refused."""
+        known = self._known.get(signed)
+        if known is not None:
+            return known
+        sender, payload = self._keys.open("pbft", signed)
+        message = messages.decode(payload, self._epoch, self._size)
+        check(message.sender == sender, "wrong_key", sender, message.sender)
+        self._remember(signed, message)
+        return message
+
+    def peek_header(self, signed: bytes) -> tuple[Head, bytes]:
+        """(what a header vote says, its signature), not yet checked."""
+        parsed = cose.parse(signed)
+        fields = cbor.decode(parsed.payload)
+        check_fields(fields, ("u", "t", "u", "b32"))
+        check(fields[0] == self._epoch, "wrong_epoch", self._epoch, fields[0])
+        return Head(*fields[1:]), parsed.signature
+
+    def open_header(self, signed: bytes) -> int:
+        """The id of the member that signed a header vote; raises Refused."""
+        return self._keys.open("header", signed)[0]
+
+    def recall(self, signed: bytes) -> Message:
+        """An own message out of the votes log: trusted, and told to the guard."""
+        parsed = cose.parse(signed)
+        message = messages.decode(parsed.payload, self._epoch, self._size)
+        self.guard.observe(message, parsed.payload)
+        return message
+
+    def _remember(self, signed: bytes, message: Message) -> None:
+        if len(signed) > KNOWN_BYTES:
+            return
+        if len(self._known) >= KNOWN_MESSAGES:
+            del self._known[next(iter(self._known))]
+        self._known[signed] = message

@@ -1,0 +1,183 @@
+"""Makes batches of the items that wait, in the order of their arrival, and says when a batch closes and who is overdue.
+
+Each item waits in one of two places: waiting, or flying (in a batch that was accepted and is not yet executed). Beside
+that it may be overdue: its own waiting limit is over and it is not decided; the limit of a seal is a label (30 s), that
+of a transaction a wait (5 ms). Items that came from another replica by SUBMIT have had their wait and are overdue at once.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from heapq import merge
+from itertools import count
+
+from gateway.consensus.types import Item, Now
+
+# What a gateway may hold back while no primary takes anything: 20 points at a seal a minute fill it in 55 hours.
+# An item has about 0.4 KiB without its readings, an envelope of a minute some 1.5 KiB: 100 MiB at most.
+POOL_ITEMS = 65536
+KINDS = ("seal", "tx")
+
+
+class Entry:
+    __slots__ = ("item", "order", "arrived", "n", "is_relayed", "is_done", "told_ms")
+
+    def __init__(self, item: Item, order: int, arrived: Now, is_relayed: bool):
+        self.item = item
+        self.order = order
+        self.arrived = arrived
+        self.n = 0  # the sequence number it flies in, 0 = it waits
+        self.is_relayed = is_relayed
+        self.is_done = False
+        self.told_ms: int | None = None  # wait label of the last SUBMIT
+
+
+class Pool:
+    """The items of one replica that are not yet executed."""
+
+    def __init__(self, parameters: Mapping[str, int]):
+        self._parameters = parameters
+        self._orders = count(1)
+        self._entries: dict[bytes, Entry] = {}
+        self._waiting: dict[str, dict[bytes, Entry]] = {kind: {} for kind in KINDS}  # by order
+        self._waiting_bytes = 0
+        self._quiet: dict[str, deque[Entry]] = {kind: deque() for kind in KINDS}  # limit not over; may hold done ones
+        self.overdue: dict[bytes, Entry] = {}  # not decided, by the moment at which they fell due
+        self._relayed: dict[bytes, Entry] = {}  # those of them that wait: they close a batch at once
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._entries
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._entries) >= POOL_ITEMS
+
+    def add(self, item: Item, now: Now, is_relayed: bool, n: int) -> None:
+        """Takes an item; n = the sequence number in which it flies already, or 0. ValueError for an unknown kind."""
+        if item.kind not in KINDS:
+            raise ValueError("an item of kind " + item.kind)
+        entry = Entry(item, next(self._orders), now, is_relayed)
+        self._entries[item.key] = entry
+        self._wait(entry)
+        if is_relayed:
+            self.overdue[item.key] = entry
+        else:
+            self._quiet[item.kind].append(entry)
+        if n:
+            self.fly([item.key], n)
+
+    def drop(self, key: bytes) -> None:
+        """Forgets an item: executed, refused or no longer wanted."""
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self._leave(entry)
+            entry.is_done = True
+            self.overdue.pop(key, None)
+
+    def fly(self, keys: Iterable[bytes], n: int) -> None:
+        """Notes that the batch at n holds these items."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None:
+                self._leave(entry)
+                entry.n = n
+
+    def settle(self, keys: Iterable[bytes]) -> None:
+        """Notes that these items are decided: nobody needs to be suspected for them any more."""
+        for key in keys:
+            self.overdue.pop(key, None)
+
+    def release(self, above: int) -> None:
+        """Lets all items that fly in n > `above` wait again, each at its old place: after a view change."""
+        for entry in self._entries.values():
+            if entry.n > above:
+                entry.n = 0
+                self._wait(entry)
+        for kind in KINDS:
+            ordered = sorted(self._waiting[kind].values(), key=_order)
+            self._waiting[kind] = {entry.item.key: entry for entry in ordered}
+
+    def advance(self, now: Now, decided: int) -> None:
+        """Moves those whose waiting limit is over to the overdue ones; what flies in n <= `decided` needs no care."""
+        for kind in KINDS:
+            quiet = self._quiet[kind]
+            while quiet and (quiet[0].is_done or self._is_over(quiet[0], now)):
+                entry = quiet.popleft()
+                if not entry.is_done and not 0 < entry.n <= decided:
+                    self.overdue[entry.item.key] = entry
+
+    def is_due(self, now: Now, is_idle: bool) -> bool:
+        """Tells whether a batch closes now; `is_idle`: nothing is in flight, transactions need not wait."""
+        waiting = self._waiting
+        number = len(waiting["seal"]) + len(waiting["tx"])
+        if not number:
+            return False
+        if self._relayed or (is_idle and waiting["tx"]):
+            return True
+        if number >= self._parameters["batch_items"] or self._waiting_bytes >= self._parameters["batch_bytes"]:
+            return True
+        return any(waiting[kind] and self._is_over(next(iter(waiting[kind].values())), now) for kind in KINDS)
+
+    def due_at(self) -> tuple[int | None, int | None]:
+        """(label, wait) at which the oldest waiting item of each kind closes a batch by its limit."""
+        label = wait = None
+        for entry in self._waiting["seal"].values():
+            label = entry.arrived.label_ms + self._parameters["wait_seal_ms"]
+            break
+        for entry in self._waiting["tx"].values():
+            wait = entry.arrived.wait_ms + self._parameters["wait_transaction_ms"]
+            break
+        return label, wait
+
+    def overdue_at(self) -> tuple[int | None, int | None]:
+        """(label, wait) at which the next item falls overdue."""
+        for quiet in self._quiet.values():
+            while quiet and quiet[0].is_done:
+                quiet.popleft()
+        seals, transactions = self._quiet["seal"], self._quiet["tx"]
+        return (seals[0].arrived.label_ms + self._parameters["wait_seal_ms"] if seals else None,
+                transactions[0].arrived.wait_ms + self._parameters["wait_transaction_ms"] if transactions else None)
+
+    def take(self, n: int) -> list[Item]:
+        """The items of the next batch, noted as flying in n: oldest first, within the chain's limits. An item that
+        alone is beyond `batch_bytes` goes alone."""
+        limits = self._parameters
+        taken: list[Item] = []
+        size = 0
+        shares: dict[bytes, int] = {}
+        for entry in merge(*(self._waiting[kind].values() for kind in KINDS), key=_order):
+            item = entry.item
+            share = shares.get(item.client, 0) + 1
+            if item.client and share > limits["client_items"]:
+                continue  # and with it all that follows of this client: its seals stay in order
+            if len(taken) >= limits["batch_items"] or (taken and size + len(item.data) > limits["batch_bytes"]):
+                break
+            shares[item.client] = share
+            size += len(item.data)
+            taken.append(item)
+        self.fly([item.key for item in taken], n)
+        return taken
+
+    def _is_over(self, entry: Entry, now: Now) -> bool:
+        if entry.is_relayed:
+            return True
+        if entry.item.kind == "seal":
+            return now.label_ms >= entry.arrived.label_ms + self._parameters["wait_seal_ms"]
+        return now.wait_ms >= entry.arrived.wait_ms + self._parameters["wait_transaction_ms"]
+
+    def _wait(self, entry: Entry) -> None:
+        self._waiting[entry.item.kind][entry.item.key] = entry
+        self._waiting_bytes += len(entry.item.data)
+        if entry.is_relayed:
+            self._relayed[entry.item.key] = entry
+
+    def _leave(self, entry: Entry) -> None:
+        if self._waiting[entry.item.kind].pop(entry.item.key, None) is not None:
+            self._waiting_bytes -= len(entry.item.data)
+            self._relayed.pop(entry.item.key, None)
+
+
+def _order(entry: Entry) -> int:
+    return entry.order
