@@ -99,8 +99,12 @@ def read_truth(*paths: Path | str) -> dict[tuple[int, int], dict[str, int]]:
 
 def decode_row(row: Row) -> dict[str, int]:
     """{field name: integer in its small unit} of one row."""
-    spans = [(int(address, 16), bytes.fromhex(words)) for address, words in
-             (span.split(":") for span in row.registers.split())]
+    try:
+        spans = [(int(address, 16), bytes.fromhex(words)) for address, words in
+                 (span.split(":") for span in row.registers.split())]
+    except ValueError as error:
+        raise SimError("truth", f"point {row.point} at {row.time_ms}: expected AAAA:words, found {row.registers!r}"
+                       ) from error
     return {field.name: _small(field, _words_of(field, spans)) for field in TYPES[row.type].fields}
 
 

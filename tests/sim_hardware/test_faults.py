@@ -91,7 +91,8 @@ def test_the_control_port() -> None:
             assert await bench.control("fault point:2 exception 11") == "ok"
             assert [unit["fault"] for unit in json.loads(await bench.control("units"))] == [
                 "none", "exception 11", "late 700"]
-            for line in ("fault 9 none", "fault 2 wrong_crc", "fault 2 drip", "fault", "", "quit", "fault point:x none"):
+            for line in ("fault 9 none", "fault 2 wrong_crc", "fault 2 drip", "fault", "", "quit", "fault point:x none",
+                         "fault 5:1 none"):
                 assert (await bench.control(line)).startswith("error"), line
             assert "no_answer" in await bench.control("help")
             host, _, port = bench.ready["control"].rpartition(":")

@@ -6,6 +6,7 @@ import re
 import struct
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymodbus import ModbusException
@@ -14,7 +15,7 @@ from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 from sim_hardware.config import SimConfig
 from sim_hardware.errors import SimError
 from sim_hardware.meters import TYPES
-from sim_hardware.truth import decode_row, read_truth, rows_of
+from sim_hardware.truth import SMALL_PER_UNIT, decode_row, read_truth, rows_of
 from tests import needs
 from tests.sim_hardware.bench import (
     MIDNIGHT_MS,
@@ -98,9 +99,10 @@ def test_limits_holes_and_functions() -> None:
             assert serials[0].registers != serials[1].registers
             assert (await master.read_holding_registers(0, count=2, device_id=1)).exception_code == 2
             assert (await master.read_holding_registers(2, count=1, device_id=3)).registers == [3]
+            told: Any
             for unit, maker, product in ((1, b"Eastron", b"SDM120-Modbus"), (3, b"Peacefair", b"PZEM-004T")):
-                told = (await master.read_device_information(read_code=1, device_id=unit)).information
-                assert (told[0], told[1]) == (maker, product)
+                told = await master.read_device_information(read_code=1, device_id=unit)
+                assert (told.information[0], told.information[1]) == (maker, product)
             assert (await master.read_device_information(read_code=4, object_id=9, device_id=1)).exception_code == 2
     play(scene())
 
@@ -109,7 +111,7 @@ def test_an_absent_unit_stays_silent_and_slows_nobody() -> None:
     async def scene() -> None:
         async with running(tcp(*THREE), HandClock()) as bench:
             async with tcp_master(bench.address, 0.2) as lonely, tcp_master(bench.address) as master:
-                asking = asyncio.create_task(lonely.read_input_registers(0, count=2, device_id=9))
+                asking = asyncio.ensure_future(lonely.read_input_registers(0, count=2, device_id=9))
                 for _ in range(20):
                     assert not (await master.read_input_registers(0, count=2, device_id=1)).isError()
                 with pytest.raises(ModbusException):
@@ -216,7 +218,7 @@ def check_mbpoll(shown: dict[int, str], truth: dict[str, int]) -> None:
     """mbpoll prints floats with six digits."""
     for field in TYPES["sdm120"].fields[:-2]:
         value = float(shown[field.address])
-        small = {"V": 1000, "A": 1000, "kWh": 1000, "kvarh": 1000, "Hz": 1000, "1": 1000, "deg": 1000}.get(field.unit, 1)
+        small = SMALL_PER_UNIT[field.unit]
         assert abs(value * small - truth[field.name]) <= 0.51 + abs(value * small) * 1e-5, field.name
 
 
