@@ -156,3 +156,12 @@ def test_the_lock_pins_contents_and_names_no_registry() -> None:
     packages = {name: entry for name, entry in json.loads(text)["packages"].items() if name}
     assert packages and all(entry["integrity"].startswith("sha512-") for entry in packages.values())
     assert "http" not in text and "resolved" not in text
+
+
+def test_data_files_are_installed_with_the_code() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    patterns = setup["options.package_data"]["*"].split()
+    data = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()
+            and path.suffix not in (".py", ".pyc", ".md")]
+    assert [str(path.relative_to(ROOT)) for path in data if f"**/*{path.suffix}" not in patterns] == []
