@@ -7,6 +7,7 @@ operator plus the certificate for the broker. What was not approved is refused e
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
@@ -203,9 +204,9 @@ def _revoke(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    from gateway.ledger.ledger import Ledger
+    from gateway.ledger.reader import Reader
     rows = []
-    with Ledger.reader(args.area_folder / "replica-0" / "data") as ledger:
+    with contextlib.closing(Reader.open(args.area_folder / "replica-0" / "data")) as ledger:
         for kid, agent in ledger.agents():
             rows.append({"kid": bytes(kid).hex(), "role": agent.role, "area": agent.area, "points": agent.points,
                          "key_protection": agent.key_protection, "enrolled_height": agent.enrolled_height,

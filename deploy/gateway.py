@@ -192,5 +192,6 @@ def _status_line(one: dict[str, Any]) -> str:
     if "silent" in one:
         return f"{name:<12} silent: {one['silent']}"
     refused = sum(one["refused"].values())
-    return (f"{name:<12} height {one['height']} view {one['view']} {'primary' if one.get('is_primary') else 'backup':<8}"
-            f" readings {one['readings']} refused {refused} lag {one['lag_ms'] / 1000:.1f} s pid {one['pid']}")
+    role = "primary" if one.get("primary") == one.get("index") else "backup"
+    return (f"{name:<12} height {one['height']} view {one['view']} {role:<8} readings {one['readings']} "
+            f"refused {refused} lag {one['lag_ms'] / 1000:.1f} s pid {one['pid']}")

@@ -38,6 +38,11 @@ def encode(proof):
     return cbor.encode(fields)
 
 
+def without_reading(data):
+    """Returns the proof of the whole seal, from the bytes of one of its readings' proofs."""
+    return encode(decode(data)._replace(name=OF_SEAL, reading=b"", reading_index=0, reading_path=[]))
+
+
 def decode(data):
     """Returns the Proof; Refused `oversize`, `malformed`, `wrong_version`."""
     check(len(data) <= PROOF_BYTES, "oversize", PROOF_BYTES, len(data))

@@ -1,0 +1,268 @@
+"""Plays the demo's day: an area made by `gateway init`, simulated meters, enrolled agents, one shared clock, a report.
+
+Every step is a command a person could type; this module only types them in order, keeps the clock and watches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import random
+import sys
+import time
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from deploy import broker, cli, mosquitto
+from deploy.clock import ClockKeeper
+from deploy.demo import report as reports
+from deploy.demo import world
+from deploy.enroll import area_brokers
+from deploy.gateway import area_programs, replica_folders, replica_status, wait_ready
+from deploy.supervisor import Program, Supervisor, gridseal
+from gateway.ledger.reader import Reader
+
+AREA = "demo"
+SETTLE_S = 60.0  # real time for the last seals to be ordered everywhere
+STALL_S = 120.0  # real time without any progress of the clock: something is broken
+WATCH_S = 0.25
+PROOFS = 3
+
+
+class Demo:
+    """One run: its folder, its processes, its clock."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args = args
+        self.buses = world.make_buses(args.meters)
+        self.folder: Path = (args.folder or _new_folder()).resolve()
+        self.area = self.folder / "area"
+        self.clock_folder = self.folder / "clock"
+        self.start_ms = world.DAY_START_S * 1000
+        self.end_ms = self.start_ms + args.hours * 3_600_000
+        self.supervisor = Supervisor(self.area, self.say)
+        self.keeper: ClockKeeper
+        self.ports: dict[str, str] = {}
+        self._is_line_open = False
+
+    def say(self, text: str) -> None:
+        """Progress, for people only."""
+        if not self.args.json:
+            print(("\n" if self._is_line_open else "") + text, flush=True)
+            self._is_line_open = False
+
+    def type(self, *words: str) -> dict[str, Any]:
+        """Types one `gridseal` command with --json; returns what it printed. ChildProcessError when it fails."""
+        said, complained = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
+            code = cli.main([*words, "--json"])
+        if code:
+            raise ChildProcessError(f"gridseal {' '.join(words)}: {complained.getvalue().strip() or said.getvalue()}")
+        return dict(json.loads(said.getvalue()))
+
+    async def prepare(self) -> None:
+        """Makes the area and starts brokers, replicas and simulated meters; the clock stands at the day's start."""
+        args = self.args
+        self.keeper = ClockKeeper(self.clock_folder, self.start_ms, args.speed, [bus.name for bus in self.buses])
+        embedded = args.embedded_broker or mosquitto.find() is None
+        if embedded and not broker.has_embedded():
+            raise FileNotFoundError("no broker: sudo apt install mosquitto, or pip install 'gridseal[demo]'")
+        settings = [word for name, value in world.chain_parameters(args.speed).items()
+                    for word in ("--set", f"{name}={value}")]
+        made = self.type("gateway", "init", str(self.area), "--area", AREA, "--replicas", str(args.replicas),
+                         "--brokers", str(args.brokers), "--free-ports", "--speed", str(args.speed), *settings,
+                         "--ack-interval", "2", "--clock", str(self.clock_folder),
+                         *(["--plain-broker"] if embedded else []))
+        self.say(f"area {AREA}: {args.replicas} replicas, chain {made['chain_id'][:16]}...")
+        self.say("broker: embedded, without TLS and access list" if embedded else "broker: Mosquitto with TLS")
+        for program in area_programs(self.area, str(self.clock_folder)):
+            await self.supervisor.start(program)
+        await self._start_simulators()
+        await wait_ready(self.supervisor, self.area)
+        self.say(f"page: http://{self.page_address()}/   data: {self.folder}")
+
+    def page_address(self) -> str:
+        return str(replica_status(replica_folders(self.area)[0]).get("api", "?"))
+
+    async def _start_simulators(self) -> None:
+        for is_rtu, name in ((False, "meters-tcp"), (True, "meters-rtu")):
+            buses = [bus for bus in self.buses if bus.is_rtu == is_rtu]
+            if not buses:
+                continue
+            path = self.folder / f"{name}.toml"
+            path.write_text(world.simulator_file(self.folder, buses, self.args.seed, self.truth(name)))
+            command = gridseal("sim", "meter", "--config", str(path), "--json", "--clock", str(self.clock_folder))
+            await self.supervisor.start(Program(name, "meter", self.folder, command))
+            line = await self.supervisor.wait_line(name, lambda text: text.startswith("{"), 30.0)
+            for bus, facts in zip(buses, json.loads(line)["buses"], strict=True):
+                self.ports[bus.name] = facts["pty"] if bus.is_rtu else "tcp://" + facts["tcp"]
+
+    def truth(self, name: str) -> Path:
+        return self.folder / f"{name}-truth.csv"
+
+    def truths(self) -> list[Path]:
+        return sorted(self.folder.glob("*-truth.csv"))
+
+    async def enroll(self) -> None:
+        """Lets every agent ask, the operator approve, and starts the agents."""
+        clock = ["--clock", str(self.clock_folder)]
+        area = ["--area-folder", str(self.area)]
+        for bus in self.buses:
+            home = self.folder / bus.name
+            await asyncio.to_thread(self.type, "enroll", "request", str(home), *area)
+            points = [word for point in bus.points for word in ("--point", str(point.number))]
+            await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points, *clock)
+            (home / "meter.toml").write_text(world.meter_file(AREA, area_brokers(self.area), bus,
+                                                              self.ports[bus.name]))
+        self.say(f"enrolled {len(self.buses)} agents for {self.args.meters} points")
+        for bus in self.buses:
+            home = self.folder / bus.name
+            await self.supervisor.start(Program(bus.name, "agent", home, gridseal(
+                "meter", "run", str(home), *clock, "--clock-name", bus.name)))
+
+    async def run_day(self) -> None:
+        """Lets the clock run to the day's end; TimeoutError when it stalls."""
+        self.keeper.run_until(self.end_ms)
+        stop = asyncio.Event()
+        ticking = asyncio.create_task(self.keeper.run(stop))
+        last_ms, last_change = 0, time.monotonic()
+        try:
+            while self.keeper.slowest_ms() < self.end_ms:
+                await asyncio.sleep(WATCH_S)
+                now_ms = self.keeper.slowest_ms()
+                if now_ms != last_ms:
+                    last_ms, last_change = now_ms, time.monotonic()
+                elif time.monotonic() - last_change > STALL_S:
+                    raise TimeoutError(f"the clock stands at {_hour(now_ms, self.start_ms)}: an agent does not go on; "
+                                       + "; ".join(self.supervisor.last_words(bus.name) for bus in self.buses))
+                self._show(now_ms)
+        finally:
+            stop.set()
+            await ticking
+
+    def _show(self, now_ms: int) -> None:
+        if self.args.json:
+            return
+        text = f"{_hour(now_ms, self.start_ms)} of {self.args.hours}:00"
+        if sys.stdout.isatty():
+            facts = replica_status(replica_folders(self.area)[0])
+            print(f"\r{text}  readings {facts.get('readings', '?')}  block {facts.get('height', '?')}  "
+                  f"clock held {self.keeper.held_ms / 1000:.1f} s ", end="", flush=True)
+            self._is_line_open = True
+        elif (now_ms - self.start_ms) % 7_200_000 < 60_000 * 3 and text[:2] != getattr(self, "_shown", None):
+            self._shown = text[:2]
+            self.say(text)
+
+    def expected(self) -> int:
+        """One reading a minute and point, both ends of the day included."""
+        return self.args.meters * (self.args.hours * 60 + 1)
+
+    async def settle(self) -> bool:
+        """Waits until every replica has the whole day and one height, all certified; False when it takes too long."""
+        end = time.monotonic() + SETTLE_S
+        while time.monotonic() < end:
+            facts = [await asyncio.to_thread(replica_status, home) for home in replica_folders(self.area)]
+            heights = {(one.get("height"), one.get("certified_height")) for one in facts}
+            if all(one.get("readings", 0) >= self.expected() for one in facts) and len(heights) == 1 \
+                    and len(set(next(iter(heights)))) == 1:
+                return True
+            await asyncio.sleep(WATCH_S)
+        return False
+
+    def make_report(self, started: float) -> dict[str, Any]:
+        """Joins ledger and truth, checks the replicas against each other, proves readings and verifies the proofs."""
+        homes = replica_folders(self.area)
+        facts = [replica_status(home) for home in homes]
+        with contextlib.closing(Reader.open(homes[0] / "data")) as reader:
+            joined = reports.join(reader, self.truths(), self.end_ms)
+            counts, marks = reader.counts(), reports.marks(reader)
+            proofs = self.prove(reader)
+        refused: dict[str, int] = {}
+        for one in facts:
+            for reason, count in one.get("refused", {}).items():
+                refused[reason] = max(refused.get(reason, 0), count)
+        replicas = {"count": len(homes), **reports.check_replicas(homes)}
+        good = (joined.is_equal and joined.readings == self.expected() and replicas["headers_equal"]
+                and not replicas["uncertified"] and proofs["good"] == proofs["tried"])
+        return {
+            "good": good, "hours": self.args.hours, "speed": self.args.speed, "points": self.args.meters,
+            "readings": {"made": joined.rows, "sealed": joined.readings, "committed": counts["readings"],
+                         "refused": refused, "marked": marks},
+            "blocks": counts["blocks"], "trades": 0,
+            "settlement": {"sum_mc": 0, "turnover_mc": 0, "bought_wh": 0, "sold_wh": 0, "shortfall_wh": 0,
+                           "surplus_wh": 0},
+            "witnesses": {"k": 0, "n": len(self.buses), "height": replicas["height"]}, "alarms": [],
+            "truth": {"equal": joined.is_equal, **joined._asdict()}, "replicas": replicas, "proofs": proofs,
+            "held_ms": self.keeper.held_ms, "seconds": round(time.monotonic() - started, 1),
+            "folder": str(self.folder)}
+
+    def prove(self, reader: Reader) -> dict[str, int]:
+        """Exports proofs of random readings and verifies them, by the commands."""
+        chance = random.Random(self.args.seed)
+        good = 0
+        for number in range(PROOFS):
+            point = chance.choice([point.number for bus in self.buses for point in bus.points])
+            minute = chance.randrange(self.args.hours * 60)
+            path = self.folder / f"reading-{number + 1}.proof"
+            at_ms = self.start_ms + minute * 60_000
+            self.type("proof", "export", str(path), "--area-folder", str(self.area), "--point", str(point),
+                      "--from", str(at_ms))
+            verdict = self.type("verify", "proof", str(path), "--trust", str(self.area / "genesis.cbor"))
+            good += verdict["verdict"] == "good"
+        return {"tried": PROOFS, "good": good}
+
+
+def play(args: argparse.Namespace) -> int:
+    """Runs the demo; returns 0 when the ledger holds exactly what the meters showed."""
+    if not 1 <= args.hours <= 48 or not 1 <= args.speed <= 3600:
+        raise ValueError("--hours: 1 to 48; --speed: 1 to 3600")
+    return asyncio.run(_play(Demo(args)))
+
+
+async def _play(demo: Demo) -> int:
+    started = time.monotonic()
+    try:
+        await demo.prepare()
+        if demo.args.open:
+            webbrowser.open(f"http://{demo.page_address()}/")
+        await demo.enroll()
+        await demo.run_day()
+        settled = await demo.settle()
+        report = await asyncio.to_thread(demo.make_report, started)
+        report["settled"] = settled
+        if demo.args.json:
+            print(json.dumps(report))
+        else:
+            demo.say(reports.table(report) + f"\n  data left in {demo.folder}")
+        if demo.args.keep_running:
+            demo.say(f"still running, page http://{demo.page_address()}/; Ctrl-C ends it")
+            await asyncio.Event().wait()
+        return 0 if report["good"] and settled else 1
+    except asyncio.CancelledError:
+        demo.say("ended")
+        return 0
+    except (ChildProcessError, TimeoutError) as error:
+        print(f"gridseal demo: {error}\n  logs: {demo.supervisor.logs}", file=sys.stderr)
+        return 1
+    finally:
+        await demo.supervisor.stop(("agent", "meter", "replica", "broker"))
+
+
+def _new_folder() -> Path:
+    number = 1
+    while True:
+        folder = Path(f"gridseal-demo-{number}")
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _hour(now_ms: int, start_ms: int) -> str:
+    minutes = max(0, now_ms - start_ms) // 60_000
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"

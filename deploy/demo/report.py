@@ -1,0 +1,148 @@
+"""Makes the demo's report: the ledger joined with what the simulated meters really showed, and what the replicas hold.
+
+A reading is compared entry by entry with the row of the minute in which it was taken. The simulator's rows are decoded
+by the simulator's own arithmetic, so that a mistake shared by both sides cannot hide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from deploy.verify import mark_names
+from firmware.crypto.openssl import verify_digest
+from firmware.wire import certificate, proof
+from firmware.wire import reading as reading_codec
+from gateway.ledger.reader import Reader, SealAt
+from sim_hardware.truth import read_truth
+
+STEP_MS = 60_000
+
+# OBIS value groups (IEC 62056-6-1): what the C group means for the sum of all phases; phase p adds 20 p. The names are
+# the simulator's, typed in here so that neither side's table is trusted.
+_POWER = {3: "reactive_power", 9: "apparent_power", 11: "current", 12: "voltage", 13: "power_factor",
+          16: "active_power"}
+_ENERGY = {1: "energy_active_import", 2: "energy_active_export", 3: "energy_reactive_import",
+           4: "energy_reactive_export", 15: "energy_active_sum"}
+_OTHERS = {"12.7.0": "voltage_avg_ln", "14.7.0": "frequency", "90.7.0": "current_total", "91.7.0": "current_n"}
+
+
+def simulator_name(name: str) -> str:
+    """Returns what the simulator calls an entry of a reading; KeyError for one that it does not know."""
+    if name.startswith("x."):
+        return name.removeprefix("x.")
+    if name in _OTHERS:
+        return _OTHERS[name]
+    group, kind, _ = (int(part) for part in name.split("."))
+    quantities = _POWER if kind == 7 else _ENERGY
+    phase, quantity = divmod(group, 20)
+    if quantity == 0:
+        phase, quantity = phase - 1, 20
+    return quantities[quantity] + (f"_l{phase}" if phase else "_total")
+
+
+class Join(NamedTuple):
+    """What came of comparing: rows the simulators wrote, readings in the ledger, and where they differ."""
+
+    rows: int
+    readings: int
+    missing: int  # rows without a reading
+    double: int
+    altered: int  # readings with a value that the row does not have
+    unknown: int  # readings of a minute that has no row
+    compared: int  # values
+
+    @property
+    def is_equal(self) -> bool:
+        return not (self.missing or self.double or self.altered or self.unknown) and self.compared > 0
+
+
+def committed_seals(reader: Reader) -> Iterator[SealAt]:
+    """Every accepted seal of every chain, oldest last within a chain."""
+    for point in reader.points():
+        for kid, agent in reader.agents():
+            if point.point in agent.points:
+                yield from reader.seals(kid, point.point)
+
+
+def join(reader: Reader, truths: list[Path], last_ms: int) -> Join:
+    """Compares a replica's ledger with truth files, up to the label `last_ms`."""
+    rows = {key: row for key, row in read_truth(*truths).items() if key[1] <= last_ms}
+    seen: Counter[tuple[int, int]] = Counter()
+    altered = unknown = compared = 0
+    for sealed in committed_seals(reader):
+        for data in sealed.readings or ():
+            reading = reading_codec.decode(data)
+            key = reading.point, reading.time_ms // STEP_MS * STEP_MS
+            row = rows.get(key)
+            if row is None:
+                unknown += 1
+                continue
+            seen[key] += 1
+            differing, values = compare(reading, row)
+            compared += values
+            altered += differing > 0
+    double = sum(count - 1 for count in seen.values())
+    return Join(len(rows), seen.total() + unknown, len(rows) - len(seen), double, altered, unknown, compared)
+
+
+def compare(reading: reading_codec.Reading, row: dict[str, int]) -> tuple[int, int]:
+    """Returns (entries that differ from the row or are missing without need, entries compared)."""
+    differing = compared = 0
+    for entry in reading.entries:
+        compared += 1
+        differing += entry.value != row.get(simulator_name(entry.name))
+    return differing, compared
+
+
+def check_replicas(folders: list[Path]) -> dict[str, Any]:
+    """Returns {"headers_equal", "height", "certificates", "uncertified"}, having checked every certificate."""
+    with contextlib.ExitStack() as stack:
+        readers = [stack.enter_context(contextlib.closing(Reader.open(home / "data"))) for home in folders]
+        height = min(reader.height() for reader in readers)
+        equal = all(len({reader.header("trade", at) for reader in readers}) == 1 for at in range(height + 1))
+        checked, bare = 0, 0
+        for reader in readers:
+            for at in range(1, height + 1):
+                data, header = reader.certificate("trade", at), reader.header("trade", at)
+                if data is None or header is None:
+                    bare += 1
+                    continue
+                certificate.check_certificate(certificate.decode(data), header, reader.members, reader.epoch, "trade",
+                                              reader.chain_id, verify_digest)
+                checked += 1
+    return {"headers_equal": equal, "height": height, "certificates": checked, "uncertified": bare}
+
+
+def marks(reader: Reader) -> dict[str, int]:
+    """Returns how many seals carry each mark."""
+    found: Counter[str] = Counter()
+    for sealed in committed_seals(reader):
+        if sealed.code >= proof.MARKED:
+            found.update(mark_names(sealed.code - proof.MARKED))
+    return dict(found)
+
+
+def table(report: dict[str, Any]) -> str:
+    """Returns the report as lines for a person."""
+    readings, truth, replicas = report["readings"], report["truth"], report["replicas"]
+    refused = sum(readings["refused"].values())
+    verdict = "equal" if truth["equal"] else "DIFFERENT"
+    rows = [
+        ("readings made", f"{readings['made']:,}"),
+        ("readings sealed", f"{readings['sealed']:,}"),
+        ("readings committed", f"{readings['committed']:,}"),
+        ("refused / marked", f"{refused} / {sum(readings['marked'].values())}"),
+        ("blocks", f"{report['blocks']:,}, {replicas['certificates']:,} certificates checked"),
+        ("replicas", f"{replicas['count']}, headers {'equal' if replicas['headers_equal'] else 'DIFFERENT'}"),
+        ("ledger against the meters", f"{verdict}: {truth['compared']:,} values, {truth['missing']} missing, "
+         f"{truth['double']} double, {truth['altered']} altered"),
+        ("proofs verified offline", f"{report['proofs']['good']} of {report['proofs']['tried']}"),
+        ("time", f"{report['seconds']:.0f} s for {report['hours']} h at speed {report['speed']}, "
+         f"clock held {report['held_ms'] / 1000:.1f} s"),
+    ]
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,96 @@
+"""Makes the demo's world from a few numbers: which points there are, on which buses, what drives them, who reads them.
+
+The first four points are the distribution-network paper's Table 4: three enterprises' actual demand (LA1-LA3) and the
+microgrid's residual wind. All others run on generated load, sun and wind, and are labelled so.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from firmware.wire import genesis
+
+DAY_START_S = 1_781_913_600  # 2026-06-20T00:00:00Z, the day that is played
+BUS_METERS = 3  # few enough that a poll round of a slow line ends well before the next
+METERS = 48
+STEP_S = 60  # a simulated meter's registers change once a minute: a reading of a minute has one truth
+INTERVAL_S = 60
+SEAL_EVERY_S = 300
+WAIT_SEAL_MS = 60_000  # label time in which a block gathers seals: at speed 600 a tenth of a second
+
+_FIRST = (("sdm630", "table4:LA1"), ("sdm630", "table4:LA2"), ("sdm630", "table4:LA3"), ("sdm630", "table4:MG"))
+_MORE = (("sdm120", "generated:household"), ("sdm120", "generated:prosumer"), ("pzem004t", "generated:household"),
+         ("sdm120", "generated:sun"), ("sdm630", "generated:household"), ("sdm120", "generated:wind"),
+         ("pzem004t", "generated:household"), ("sdm630", "generated:prosumer"))
+
+
+class Point(NamedTuple):
+    """A metering point with its simulated meter."""
+
+    number: int
+    unit: int
+    type: str
+    day: str
+
+
+class Bus(NamedTuple):
+    """Up to three points on one line, read by one agent."""
+
+    name: str
+    is_rtu: bool
+    baud: int
+    points: tuple[Point, ...]
+
+
+def make_buses(meters: int) -> list[Bus]:
+    """Returns the buses of so many points: TCP and RTU in turn. ValueError beyond 1 to 48."""
+    if not 1 <= meters <= METERS:
+        raise ValueError(f"--meters: 1 to {METERS}, not {meters}")
+    points = []
+    for index in range(meters):
+        kind, day = _FIRST[index] if index < len(_FIRST) else _MORE[(index - len(_FIRST)) % len(_MORE)]
+        points.append(Point(index + 1, index % BUS_METERS + 1, kind, day))
+    buses = []
+    for start in range(0, meters, BUS_METERS):
+        is_rtu = len(buses) % 2 == 1
+        buses.append(Bus(f"agent-{len(buses) + 1}", is_rtu, 9600, tuple(points[start:start + BUS_METERS])))
+    return buses
+
+
+def chain_parameters(speed: int) -> dict[str, int]:
+    """Returns the chain parameters of a demo chain: bounds that compare labels grow with the speed (ledger.md)."""
+    usual = genesis.parameters()
+    changes = {"time_ahead_s": usual["time_ahead_s"] * speed, "time_behind_s": usual["time_behind_s"] * speed,
+               "boundary_s": min(300, usual["boundary_s"] * speed), "late_s": max(usual["late_s"], 12 * speed)}
+    if speed > 1:
+        changes["wait_seal_ms"] = WAIT_SEAL_MS
+    return changes
+
+
+def simulator_file(folder: Path, buses: list[Bus], seed: int, truth: Path) -> str:
+    """Returns the TOML of one simulator process that serves `buses`."""
+    lines = [f"seed = {seed}", f"step_s = {STEP_S}", f'truth = "{truth}"']
+    for bus in buses:
+        lines += ["", "[[bus]]"]
+        if bus.is_rtu:
+            lines += [f'pty = "{folder / (bus.name + ".tty")}"', f"baud = {bus.baud}"]
+        else:
+            lines += ['tcp = "127.0.0.1:0"']
+        for point in bus.points:
+            lines += ["[[bus.meter]]", f"point = {point.number}", f"unit = {point.unit}", f'type = "{point.type}"',
+                      f'day = "{point.day}"']
+    return "\n".join(lines) + "\n"
+
+
+def meter_file(area: str, brokers: list[str], bus: Bus, port: str) -> str:
+    """Returns the meter.toml of the agent that reads `bus` at `port`."""
+    quoted = ", ".join(f'"{url}"' for url in brokers)
+    lines = [f'area = "{area}"', 'genesis = "genesis.cbor"', 'data = "data"', f"brokers = [{quoted}]",
+             f"interval_s = {INTERVAL_S}", f"seal_every_s = {SEAL_EVERY_S}", 'signing_key = "signing.key"',
+             'tls_cert = "tls.crt"', 'tls_key = "tls.key"', 'ca = "ca.crt"', "", "[[bus]]", f'port = "{port}"']
+    if bus.is_rtu:
+        lines.append(f"baud = {bus.baud}")
+    for point in bus.points:
+        lines += ["[[bus.meter]]", f"point = {point.number}", f"unit = {point.unit}", f'type = "{point.type}"']
+    return "\n".join(lines) + "\n"
