@@ -13,7 +13,6 @@ import pytest
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "data" / "vectors"
 MISSING = "missing: "
-NO_VECTORS = "test vectors "
 
 
 def missing(what: str, remedy: str) -> NoReturn:
@@ -36,8 +35,8 @@ def vectors(name: str) -> Path:
     path = VECTORS / name
     if not path.exists():
         if are_vectors_required():
-            pytest.fail(f"{NO_VECTORS}{name} are missing, and GRIDSEAL_VECTORS=required")
-        missing(NO_VECTORS + name, "they stand beside the checkout, in ../shared/data/vectors")
+            pytest.fail(f"test vectors {name} are missing, and GRIDSEAL_VECTORS=required")
+        missing("test vectors", "../shared/data/vectors beside the checkout")  # one reason for all: counted together
     return path
 
 
