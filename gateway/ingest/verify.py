@@ -197,21 +197,25 @@ def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, 
     (transactions.md, When what is judged).
 
     is_verified(payload hash, leaf): this replica has verified exactly these bytes. has_readings(payload hash).
-    `oversize`, `malformed`, `too_deep`, `wrong_version`, `wrong_key`, `high_s`, `duplicate` (a payload twice; two
-    payloads for one height, or for one sequence of a sender, are for execution to judge).
+    `oversize` (an item that alone is beyond `batch_bytes` goes alone), `malformed`, `too_deep`, `wrong_version`,
+    `wrong_key`, `high_s`, `duplicate` (a payload twice; two payloads for one height, or for one sequence of a sender,
+    are for execution to judge), `busy` (more than one sender's share).
     """
     check(len(leaves) <= parameters["batch_items"], "oversize", parameters["batch_items"], len(leaves))
     size = sum(map(len, leaves))
-    check(size <= parameters["batch_bytes"], "oversize", parameters["batch_bytes"], size)
+    check(size <= parameters["batch_bytes"] or len(leaves) == 1, "oversize", parameters["batch_bytes"], size)
     claims: list[Claim] = []
     missing: list[bytes] = []
     seen: set[bytes] = set()
+    shares: dict[bytes, int] = {}
     for leaf in leaves:
         kind, kid, payload, signature = read_leaf(leaf)
         check(quick.has_low_s(signature), "high_s", "the low half", signature)
         payload_hash = hashlib.sha256(payload).digest()
         check(payload_hash not in seen, "duplicate", "each once", payload_hash)
         seen.add(payload_hash)
+        shares[kid] = shares.get(kid, 0) + 1
+        check(shares[kid] <= parameters["client_items"], "busy", parameters["client_items"], kid)
         if not is_verified(payload_hash, leaf):
             agent = registry.agent(kid)
             if agent is not None:
