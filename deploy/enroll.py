@@ -29,8 +29,8 @@ area = "{area}"
 genesis = "genesis.cbor"
 data = "data"                 # journal and trusted header; must survive a power cut
 brokers = {brokers}
-interval_s = 60               # one reading a minute, aligned to the clock
-seal_every_s = 60             # readings under one signature; 900 saves bandwidth
+interval_s = {interval}               # seconds between readings, aligned to the clock
+seal_every_s = {interval}             # seconds of readings under one signature; 900 saves bandwidth
 signing_key = "signing.key"
 tls_cert = "tls.crt"
 tls_key = "tls.key"
@@ -64,6 +64,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     request.add_argument("--type", default="sdm120", help="... its type")
     request.add_argument("--unit", type=int, default=1, help="... its Modbus unit")
     request.add_argument("--baud", type=int, help="... the bus' speed, where it is not the meter's default")
+    request.add_argument("--interval", type=int, default=60, metavar="SECONDS", help="... between readings")
     request.set_defaults(run=_request)
     approve = actions.add_parser("approve", help="enrol a requested device (operator)",
                                  epilog="example: gridseal enroll approve meter-1 --area-folder area --point 1")
@@ -169,7 +170,7 @@ def _request(args: argparse.Namespace) -> int:
 def _write_meter(args: argparse.Namespace, area: str, brokers: list[str]) -> None:
     quoted = "[" + ", ".join(f'"{url}"' for url in brokers) + "]"
     serial = f"baud = {args.baud}\n" if args.baud else ""
-    text = _METER.format(folder=args.folder, area=area, brokers=quoted)
+    text = _METER.format(folder=args.folder, area=area, brokers=quoted, interval=args.interval)
     text += _BUS.format(port=args.port, serial=serial, point=args.point, unit=args.unit, type=args.type)
     (args.folder / "meter.toml").write_text(text)
 

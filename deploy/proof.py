@@ -52,8 +52,8 @@ def _export(args: argparse.Namespace) -> int:
         time.sleep(LOOK_S)
     data, facts = found
     args.file.write_bytes(data)
-    facts = {"file": str(args.file), "bytes": len(data), **facts}
-    print(json.dumps(facts) if args.json else f"{args.file}: {len(data)} bytes; check it anywhere: gridseal verify "
+    values = {"file": str(args.file), "bytes": len(data), **facts}
+    print(json.dumps(values) if args.json else f"{args.file}: {len(data)} bytes; check it anywhere: gridseal verify "
           f"{'header' if args.header is not None else 'seal' if args.seal else 'proof'} {args.file} --trust GENESIS")
     return 0
 

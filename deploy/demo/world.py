@@ -51,7 +51,7 @@ def make_buses(meters: int) -> list[Bus]:
     for index in range(meters):
         kind, day = _FIRST[index] if index < len(_FIRST) else _MORE[(index - len(_FIRST)) % len(_MORE)]
         points.append(Point(index + 1, index % BUS_METERS + 1, kind, day))
-    buses = []
+    buses: list[Bus] = []
     for start in range(0, meters, BUS_METERS):
         is_rtu = len(buses) % 2 == 1
         buses.append(Bus(f"agent-{len(buses) + 1}", is_rtu, 9600, tuple(points[start:start + BUS_METERS])))
