@@ -16,7 +16,9 @@ continue with a state that its peers may not have. Integers only; nothing depend
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmware.wire import cose, seal
+from firmware.wire import cose
+from firmware.wire import seal as seal_codec
+from firmware.wire import state as state_codec
 from firmware.wire.errors import Refused
 from gateway.contracts import registry, seals
 from gateway.contracts.context import BlockContext, CheckSignature, State
@@ -25,12 +27,12 @@ _ARRAY_OF_7 = 0x87  # a transaction's payload is a CBOR array of 7, a seal's one
 
 
 class Result(NamedTuple):
-    """What became of one item. `seal` and `lost_total` only for an accepted seal."""
+    """What became of one item. `seal` and `record` (its chain's, after it) only for an accepted seal."""
 
     code: int
     payload_hash: bytes  # the item's identity; of its bytes where they have no payload
-    seal: seal.Seal | None = None
-    lost_total: int = 0
+    seal: seal_codec.Seal | None = None
+    record: state_codec.ChainRecord | None = None
     is_transaction: bool = False
 
 
@@ -45,14 +47,14 @@ def apply_item(state: State, context: BlockContext, item: bytes, check_signature
     try:
         signed = cose.parse(item)
     except Refused as refusal:
-        return Result(refusal.number, seal.payload_hash(item))
-    payload_hash = seal.payload_hash(signed.payload)
+        return Result(refusal.number, seal_codec.payload_hash(item))
+    payload_hash = seal_codec.payload_hash(signed.payload)
     is_transaction = signed.payload[:1] == bytes((_ARRAY_OF_7,))
     try:
         if is_transaction:
             registry.apply_transaction(state, context, item, signed, check_signature)
             return Result(0, payload_hash, is_transaction=True)
         taken = seals.apply_seal(state, context, item, signed, payload_hash, check_signature)
-        return Result(taken.code, payload_hash, taken.seal, taken.lost_total)
+        return Result(taken.code, payload_hash, taken.seal, taken.record)
     except Refused as refusal:
         return Result(refusal.number, payload_hash, is_transaction=is_transaction)

@@ -22,11 +22,11 @@ _WATT_MS_PER_WH = 3_600_000
 
 
 class Taken(NamedTuple):
-    """A seal that took effect: its code (0 or 256 + marks), its fields, and all heights lost on its chain so far."""
+    """A seal that took effect: its code (0 or 256 + marks), its fields, and its chain's record after it."""
 
     code: int
     seal: seal.Seal
-    lost_total: int
+    record: ChainRecord
 
 
 def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Signed, payload_hash: bytes,
@@ -44,7 +44,7 @@ def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Si
     bits = _marks(context, point, last, found)
     record = _next_record(point, last, found, payload_hash, bits, context.created_s)
     store.put(key, state.encode_record(record))
-    return Taken(MARKED + bits if bits else 0, found, record.lost)
+    return Taken(MARKED + bits if bits else 0, found, record)
 
 
 def _check_registered(store: State, context: BlockContext, found: seal.Seal) -> tuple[AgentRecord, PointRecord]:

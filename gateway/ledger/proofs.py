@@ -1,0 +1,77 @@
+"""Makes proofs from a ledger: what acks and receipts are built of, and the proof file of one reading.
+
+A proof is made from what is stored and checked nowhere here: whoever gets it checks it against the genesis alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmware.wire import merkle, proof, state
+from firmware.wire.errors import Refused
+from gateway.ledger.history import state_at
+from gateway.ledger.reader import Reader
+
+
+class ItemProof(NamedTuple):
+    """A leaf of a block and its way to the root; leaf_index counts the meta as leaf 0."""
+
+    leaf: bytes
+    leaf_index: int
+    size: int
+    path: list[bytes]
+
+
+class BlockProof(NamedTuple):
+    """A certified block's head and some of its leaves: all that an ack or a receipt is made of."""
+
+    header: bytes
+    certificate: bytes
+    meta: bytes
+    meta_path: list[bytes]
+    results: list[int]
+    items: list[ItemProof]
+
+
+def prove_items(reader: Reader, channel: str, height: int, indexes: Sequence[int]) -> BlockProof:
+    """Proof of the leaves `indexes` (1.., the meta is 0) of a certified block.
+
+    ValueError when there is no such block or leaf, Refused `too_few_signers` while the block has no certificate."""
+    whole = reader.whole(channel, height)
+    if whole is None:
+        raise ValueError(f"no block {height} on {channel}")
+    certificate = reader.certificate(channel, height)
+    if certificate is None:
+        raise Refused("too_few_signers", "a certificate", None)
+    hashes = whole.hashes
+    items = []
+    for index in indexes:
+        if not 0 < index < len(hashes):
+            raise ValueError(f"no leaf {index} in block {height}")
+        items.append(ItemProof(whole.leaves[index - 1], index, len(hashes), merkle.path(hashes, index)))
+    return BlockProof(whole.header, certificate, whole.meta, merkle.path(hashes, 0), whole.results, items)
+
+
+def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:
+    """The proof file of a point's reading of that time (firmware/wire/proof.py).
+
+    Refused `not_included` when no committed seal holds such a reading, `readings_missing` when one covers that time
+    but its readings are not here, `too_few_signers` while its block has no certificate."""
+    with reader.store.reading():
+        place = reader.find_reading(point, time_ms)
+        if place is None:
+            raise Refused("not_included", "a committed reading", time_ms)
+        found, reading_index = place
+        if found.readings is None:
+            raise Refused("readings_missing", found.seal.count, 0)
+        proven = prove_items(reader, found.channel, found.height, [found.leaf_index])
+        tree = state_at(reader, found.channel, found.height)
+        bucket = state.bucket_of(state.agent_key(found.seal.kid))
+        hashes = [merkle.leaf_hash(data) for data in found.readings]
+        item = proven.items[0]
+        return proof.encode(proof.Proof(
+            proof.VERSION, "gridseal-proof", reader.chain_id,
+            found.readings[reading_index], reading_index, merkle.path(hashes, reading_index),
+            item.leaf, item.leaf_index, item.size, item.path,
+            proven.meta, proven.meta_path, proven.results,
+            tree.bucket(bucket), tree.path(bucket),
+            proven.header, proven.certificate, []))

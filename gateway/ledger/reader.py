@@ -1,0 +1,464 @@
+"""Makes answers from the ledger's tables: blocks, certificates, registry, seals and their readings. Changes nothing.
+
+`Reader.open(folder)` looks at a replica's folder from outside, running or stopped; `Ledger` is a Reader that executes.
+Every answer is checked on the way: a block read here has the leaves that its header names, or is `Damaged`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from firmware.crypto.openssl import verify_digest
+from firmware.wire import certificate as certificate_codec
+from firmware.wire import cose, merkle, seal, state
+from firmware.wire import genesis as genesis_codec
+from firmware.wire import header as header_codec
+from firmware.wire import reading as reading_codec
+from firmware.wire.cose import parse
+from firmware.wire.errors import Refused
+from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
+from gateway.contracts.context import BlockContext
+from gateway.ledger import block, records
+from gateway.ledger.damage import Damaged
+from gateway.ledger.records import BlockRecord, Chain, Place, Step
+from gateway.ledger.store import Store
+
+DATABASE = "ledger.db"
+WHOLES = 16  # blocks kept in memory: acks ask for the newest ones again and again; 256 KiB each at most
+
+
+class StoredEnvelope(NamedTuple):
+    """A seal with its readings, as it was verified; the same fields as ingest's VerifiedSeal."""
+
+    leaf: bytes
+    payload: bytes
+    payload_hash: bytes
+    seal: seal.Seal
+    readings: list[bytes]
+
+
+class SealAt(NamedTuple):
+    """A committed seal: where it stands, its result code, its fields; readings None when they are not here."""
+
+    channel: str
+    height: int  # of the block
+    leaf_index: int  # 1.., leaf 0 is the meta
+    code: int
+    leaf: bytes
+    seal: seal.Seal
+    readings: list[bytes] | None
+
+
+class Whole(NamedTuple):
+    """A block put together; hashes: of all leaves, the meta's first."""
+
+    header: bytes
+    meta: bytes
+    leaves: list[bytes]
+    hashes: list[bytes]
+    results: list[int]
+
+
+class Reader:
+    """Questions to one ledger; one thread at a time uses an instance."""
+
+    def __init__(self, store: Store):
+        """Takes a store that holds a ledger; Damaged when it does not."""
+        self.store = store
+        self._wholes: OrderedDict[int, Whole] = OrderedDict()
+        genesis = self._fact(records.GENESIS)
+        self.genesis = genesis
+        self.chain_id = genesis_codec.chain_id(genesis)
+        facts = genesis_codec.decode(genesis)
+        self.channels: tuple[str, ...] = facts.channels
+        self.parameters: dict[str, int] = facts.parameters
+        self.members = facts.members
+        self.speed: int = facts.speed
+        self.created_s: int = facts.created_s
+        self._parameters_hash = genesis_codec.parameters_hash(facts.parameters)
+        self._set_hash = certificate_codec.set_hash(facts.members)
+        self._member_kids = tuple(member.kid for member in facts.members)
+        self.epoch = 0  # validator changes are to come; the genesis' set is epoch 0
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens the ledger in a replica's data folder for questions only."""
+        return cls(Store(folder / DATABASE, is_reader=True))
+
+    def close(self) -> None:
+        self.store.close()
+
+    # Where the chain stands.
+
+    def stand(self) -> records.Position:
+        """The position, read from the store."""
+        return records.decode_position(self._fact(records.POSITION))
+
+    def position(self) -> tuple[int, bytes, list[tuple[str, int, bytes]]]:
+        """(last executed n, state root, [(channel, height, header hash)])."""
+        stand = self.stand()
+        return stand.n, stand.state_root, list(stand.heads)
+
+    def height(self, channel: str = "trade") -> int:
+        """The height of a channel's newest block, 0 for the genesis."""
+        return self.stand().heads[self._channel(channel)][1]
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of blocks, accepted seals, their readings, accepted transactions, refused items."""
+        return dict(zip(records.COUNTS, self.stand().counts, strict=True))
+
+    # Blocks.
+
+    def block(self, channel: str, height: int) -> bytes | None:
+        """The block file, or None where there is none (also at height 0, which has no leaves of its own)."""
+        whole = self.whole(channel, height)
+        return None if whole is None else block.encode(whole.header, whole.meta, whole.leaves)
+
+    def whole(self, channel: str, height: int) -> "Whole | None":
+        """A block with its leaves and their hashes, or None; Damaged unless they are those that its header names."""
+        key = records.block_key(self._channel(channel), height)
+        if key in self._wholes:
+            self._wholes.move_to_end(key)
+            return self._wholes[key]
+        record = self._block_record(key)
+        if record is None:
+            return None
+        leaves = [self._leaf(record, index) for index in range(1, len(record.items) + 1)]
+        hashes = [merkle.leaf_hash(leaf) for leaf in (record.meta, *leaves)]
+        header, found = header_codec.decode(record.header), merkle.root_of_hashes(hashes)
+        if found != header.root or header.height != height:
+            raise Damaged(f"table blocks, {channel} height {height}", header.root, found)
+        whole = Whole(record.header, record.meta, leaves, hashes, record.results)
+        self._wholes[key] = whole
+        if len(self._wholes) > WHOLES:
+            self._wholes.popitem(last=False)
+        return whole
+
+    def header(self, channel: str, height: int) -> bytes | None:
+        """The 80 bytes of a header, or None."""
+        if height == 0:
+            return genesis_codec.header_zero(self.genesis, channel)
+        record = self.block_record(channel, height)
+        return None if record is None else record.header
+
+    def results(self, channel: str, height: int) -> list[int] | None:
+        """The result codes of a block's items, or None."""
+        record = self.block_record(channel, height)
+        return None if record is None else record.results
+
+    def certificate(self, channel: str, height: int) -> bytes | None:
+        """The certificate of a block, or None while it has none here."""
+        return self.store.get("certificates", records.block_key(self._channel(channel), height))
+
+    def blocks(self, channel: str, first: int, count: int, max_bytes: int) -> list[tuple[bytes, bytes]]:
+        """[(block file, certificate), ...] from height `first` on, as many as are certified and fit; for a peer."""
+        found: list[tuple[bytes, bytes]] = []
+        size = 0
+        for height in range(max(first, 1), first + count):
+            data, certificate = self.block(channel, height), self.certificate(channel, height)
+            if data is None or certificate is None:
+                break
+            size += len(data) + len(certificate)
+            if found and size > max_bytes:
+                break
+            found.append((data, certificate))
+        return found
+
+    def uncertified(self, channel: str = "trade", limit: int = 128) -> list[int]:
+        """Heights whose certificate is missing here among the newest `limit`; after a power cut some may be."""
+        top = self.height(channel)
+        return [height for height in range(max(1, top - limit + 1), top + 1)
+                if self.certificate(channel, height) is None]
+
+    # Registry.
+
+    def state_value(self, key: bytes) -> bytes | None:
+        """The value of a key in the replicated state, or None."""
+        return self.store.get("state", key)
+
+    def agent(self, kid: bytes) -> AgentRecord | None:
+        data = self.state_value(state.agent_key(kid))
+        return None if data is None else state.decode_agent(data)
+
+    def point(self, number: int) -> PointRecord | None:
+        data = self.state_value(state.point_key(number))
+        return None if data is None else state.decode_point(data)
+
+    def chain(self, kid: bytes, point: int) -> ChainRecord | None:
+        data = self.state_value(state.chain_key(kid, point))
+        return None if data is None else state.decode_chain(data)
+
+    def agents(self) -> list[tuple[bytes, AgentRecord]]:
+        """Everything enrolled, also revoked, as (kid, record), by kid."""
+        prefix = state.agent_key(b"")
+        return [(key[len(prefix):], state.decode_agent(value)) for key, value in self._state_with(prefix)]
+
+    def points(self) -> list[PointRecord]:
+        """All metering points, by number."""
+        return [state.decode_point(value) for _, value in self._state_with(b"point/")]
+
+    # Seals and readings.
+
+    def seal_place(self, kid: bytes, point: int, height: int) -> tuple[int, int] | None:
+        """(block height, leaf index) of a committed seal in the channel of its point, or None."""
+        place = self.place_of_seal(kid, point, height)
+        return None if place is None else (self._height_of(place), place.leaf)
+
+    def place_of_seal(self, kid: bytes, point: int, height: int) -> Place | None:
+        """The same as a place of the tables."""
+        number, chain = self._chain_of(kid, point)
+        if chain is None or not 0 < height <= chain.height:
+            return None
+        place = self.bisect(number, chain, "height", height)
+        while place.leaf:
+            link = self.link(place)
+            if link.height <= height:
+                return place if link.height == height else None
+            place = link.before
+        return None
+
+    def seal_at(self, channel: str, height: int, index: int) -> SealAt | None:
+        """The committed seal at a place, or None where there is no accepted seal."""
+        return self.seal(Place(records.block_key(self._channel(channel), height), index))
+
+    def seals(self, kid: bytes, point: int, is_from: int | None = None) -> Iterator[SealAt]:
+        """A chain's committed seals from the newest (or from height `is_from`) back to the first."""
+        number, chain = self._chain_of(kid, point)
+        if chain is None:
+            return
+        place = chain.tip if is_from is None else self.bisect(number, chain, "height", is_from)
+        while place.leaf:
+            link = self.link(place)
+            if is_from is None or link.height <= is_from:
+                found = self.seal(place)
+                assert found is not None, "a chain's link stands at an accepted seal"
+                yield found
+            place = link.before
+
+    def find_reading(self, point: int, time_ms: int) -> tuple[SealAt, int] | None:
+        """The committed seal that holds a point's reading of that time, and the reading's index in it; or None.
+
+        Chains of all agents that have served the point are searched, the present one's first. When two hold such a
+        reading (a replaced agent), the first found is the answer."""
+        for number, chain in self._chains_of_point(point):
+            place = self.bisect(number, chain, "last_ms", time_ms) if chain.is_ordered else chain.tip
+            while place.leaf:
+                found = self.seal(place)
+                assert found is not None, "a chain's link stands at an accepted seal"
+                if found.seal.first_ms <= time_ms <= found.seal.last_ms:
+                    for index, data in enumerate(found.readings or ()):
+                        if reading_codec.decode(data).time_ms == time_ms:
+                            return found, index
+                if found.seal.last_ms < time_ms and chain.is_ordered:
+                    break
+                place = self.link(place).before
+        return None
+
+    def readings_between(self, point: int, first_ms: int, last_ms: int, limit: int = 10_000) -> list[bytes]:
+        """Up to `limit` committed readings of a point from the newest back, both ends included, in rising order."""
+        found: list[tuple[int, bytes]] = []
+        for number, chain in self._chains_of_point(point):
+            place = self.bisect(number, chain, "last_ms", last_ms) if chain.is_ordered else chain.tip
+            while place.leaf and len(found) < limit:
+                item = self.seal(place)
+                assert item is not None, "a chain's link stands at an accepted seal"
+                for data in item.readings or ():
+                    time_ms = reading_codec.decode(data).time_ms
+                    if first_ms <= time_ms <= last_ms:
+                        found.append((time_ms, data))
+                if item.seal.last_ms < first_ms and chain.is_ordered:
+                    break
+                place = self.link(place).before
+        found.sort()
+        return [data for _, data in found[-limit:]]
+
+    def newest_readings(self) -> dict[int, bytes]:
+        """The newest committed reading of every point that has one, by point."""
+        newest: dict[int, tuple[int, bytes]] = {}
+        for _, data in self.store.scan("chains"):
+            chain = records.decode_chain(data)
+            found = self.seal(chain.tip)
+            if found is not None and found.readings and found.seal.last_ms >= newest.get(chain.point, (0,))[0]:
+                newest[chain.point] = found.seal.last_ms, found.readings[-1]
+        return {point: newest[point][1] for point in sorted(newest)}
+
+    def envelopes_in(self, channel: str, height: int) -> list[bytes | None]:
+        """For each item of a block the envelope bytes, None where it is no seal or its readings are not here."""
+        record = self.block_record(channel, height)
+        if record is None:
+            return []
+        found: list[bytes | None] = []
+        for index in range(1, len(record.items) + 1):
+            item = self.seal(Place(records.block_key(self._channel(channel), height), index), record)
+            is_here = item is not None and item.readings is not None
+            found.append(seal.encode_envelope(item.leaf, item.readings) if item and is_here else None)
+        return found
+
+    def place_of(self, payload_hash: bytes) -> tuple[str, int, int] | None:
+        """(channel, block height, leaf index) of an accepted seal by its payload's hash, or None.
+
+        There is no index by hash: all blocks are looked through from the newest back, a second for some million."""
+        mark = payload_hash[:8]
+        for key, data in self.store.scan("blocks", is_backwards=True):
+            if mark not in data:
+                continue
+            assert isinstance(key, int)
+            hashes = records.decode_block(data).hashes
+            for index in range(1, len(hashes) // 8 + 1):
+                if hashes[8 * index - 8:8 * index] == mark:
+                    found = self.seal(Place(key, index))
+                    if found is not None and seal.payload_hash(parse(found.leaf).payload) == payload_hash:
+                        return found.channel, found.height, index
+        return None
+
+    def readings_of(self, payload_hash: bytes) -> list[bytes] | None:
+        """The readings under a seal by its payload's hash, or None when they are not here."""
+        place = self.place_of(payload_hash)
+        found = None if place is None else self.seal_at(*place)
+        return None if found is None else found.readings
+
+    def envelope_of(self, payload_hash: bytes) -> bytes | None:
+        """The envelope of a seal by its payload's hash, or None when its readings are not here."""
+        place = self.place_of(payload_hash)
+        found = None if place is None else self.seal_at(*place)
+        return None if found is None or found.readings is None else seal.encode_envelope(found.leaf, found.readings)
+
+    def transaction_place(self, payload_hash: bytes) -> tuple[str, int, int] | None:
+        """(channel, block height, leaf index) of an executed transaction, accepted or refused; or None."""
+        data = self.store.get("transactions", payload_hash)
+        if data is None:
+            return None
+        place = records.decode_place(data)
+        return self.channels[place.block >> records.CHANNEL_SHIFT], self._height_of(place), place.leaf
+
+    # What execution and its check have in common.
+
+    def verify(self, message: bytes, kind: str, public_key: bytes) -> bool:
+        """Tells whether a message of our form is signed by a key, for this chain."""
+        signed = parse(message)
+        return verify_digest(public_key, cose.digest(signed.payload, kind, self.chain_id), signed.signature)
+
+    def context(self, channel: str, height: int, time_s: int) -> BlockContext:
+        """What the contracts may know of a block."""
+        return BlockContext(channel, height, time_s, self.parameters, self.chain_id, self.created_s, self.channels,
+                            self._member_kids, verify_digest)
+
+    def meta(self, channel: str, height: int, codes: Sequence[int], state_root: bytes) -> bytes:
+        """Leaf 0 of a block with these result codes."""
+        return header_codec.encode_meta(header_codec.Meta(
+            header_codec.VERSION, channel, self.chain_id, self.epoch, height, len(codes),
+            header_codec.results_hash(codes), state_root, self._set_hash, self._set_hash, None, self._parameters_hash))
+
+    # Ways through the tables.
+
+    def _fact(self, key: int) -> bytes:
+        data = self.store.get("facts", key)
+        if data is None:
+            raise Damaged(f"table facts, key {key}", "a record", None)
+        return data
+
+    def _channel(self, channel: str) -> int:
+        if channel not in self.channels:
+            raise ValueError(f"this chain has no channel {channel}")
+        return self.channels.index(channel)
+
+    def _height_of(self, place: Place) -> int:
+        return place.block & ((1 << records.CHANNEL_SHIFT) - 1)
+
+    def _state_with(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self.store.scan("state", prefix):
+            assert isinstance(key, bytes)
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def block_record(self, channel: str, height: int) -> BlockRecord | None:
+        """A block's record, or None."""
+        return self._block_record(records.block_key(self._channel(channel), height))
+
+    def _block_record(self, key: int) -> BlockRecord | None:
+        data = self.store.get("blocks", key)
+        return None if data is None else records.decode_block(data)
+
+    def serial_of(self, place: Place) -> int:
+        """The serial of the block of a place."""
+        record = self._block_record(place.block)
+        if record is None:
+            raise Damaged(f"table blocks, height {self._height_of(place)}", "a record", None)
+        return record.serial
+
+    def _leaf(self, record: BlockRecord, index: int) -> bytes:
+        item = record.items[index - 1]
+        return item.leaf if item.leaf is not None else self._envelope(item.envelope)[0]
+
+    def _envelope(self, key: int) -> tuple[bytes, list[bytes]]:
+        data = self.store.get("envelopes", key)
+        if data is None:
+            raise Damaged(f"table envelopes, key {key}", "a record", None)
+        return records.decode_envelope(data)
+
+    def seal(self, place: Place, record: BlockRecord | None = None) -> SealAt | None:
+        record = record or self._block_record(place.block)
+        if record is None or not 0 < place.leaf <= len(record.items):
+            return None
+        item = record.items[place.leaf - 1]
+        if item.link is None:
+            return None
+        readings = None
+        leaf = item.leaf
+        if item.envelope:
+            kept, readings = self._envelope(item.envelope)
+            leaf = kept if leaf is None else leaf
+        assert leaf is not None, "a seal stands in its block or in its envelope"
+        try:
+            fields = seal.decode(parse(leaf).payload)
+        except Refused as refusal:
+            raise Damaged(f"table blocks, height {self._height_of(place)}", "a seal", str(refusal)) from refusal
+        return SealAt(self.channels[place.block >> records.CHANNEL_SHIFT], self._height_of(place), place.leaf,
+                      record.results[place.leaf - 1], leaf, fields, readings)
+
+    def link(self, place: Place) -> records.Link:
+        record = self._block_record(place.block)
+        if record is None or not 0 < place.leaf <= len(record.items):
+            raise Damaged(f"table blocks, height {self._height_of(place)}", "a seal", None)
+        link = record.items[place.leaf - 1].link
+        if link is None:
+            raise Damaged(f"table blocks, height {self._height_of(place)}", "a link", None)
+        return link
+
+    def _chain_of(self, kid: bytes, point: int) -> tuple[int, Chain | None]:
+        for number, chain in self._chains_of_point(point):
+            if chain.kid == kid:
+                return number, chain
+        return 0, None
+
+    def _chains_of_point(self, point: int) -> list[tuple[int, Chain]]:
+        """The chains of a point with their numbers, the newest chain first."""
+        found = []
+        for number, data in self.store.scan("chains", is_backwards=True):
+            chain = records.decode_chain(data)
+            if chain.point == point:
+                assert isinstance(number, int)
+                found.append((number, chain))
+        return found
+
+    def bisect(self, number: int, chain: Chain, field: str, wanted: int) -> Place:
+        """The place of the first step whose `field` is at least `wanted`, or the tip: never before the seal sought."""
+        low, high = 1, chain.seals // records.STEP + 1
+        place = chain.tip
+        while low < high:
+            middle = (low + high) // 2
+            step = self._step(number, middle)
+            if getattr(step, field) >= wanted:
+                high, place = middle, step.place
+            else:
+                low = middle + 1
+        return place
+
+    def _step(self, number: int, index: int) -> Step:
+        key = records.step_key(number, index)
+        data = self.store.get("steps", key)
+        if data is None:
+            raise Damaged(f"table steps, key {key}", "a record", None)
+        return records.decode_step(data)

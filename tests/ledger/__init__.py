@@ -1,0 +1,1 @@
+"""Tests of the ledger: blocks, state, store, proofs, votes."""
