@@ -1,5 +1,6 @@
 """`sim meter` as a process: ready line, kill -9 and restart, mistakes in options, and README.md's own lines."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -11,16 +12,17 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sim_hardware.command import add_arguments, config_of
 from sim_hardware.config import load_config
 from sim_hardware.truth import read_truth, rows_of
 from tests import needs
-from tests.sim_hardware.bench import DAY_MS, MIDNIGHT_MS
+from tests.sim_hardware.bench import DAY_MS, MIDNIGHT_MS, HandClock, play, running
 
 HOUSE = Path(__file__).resolve().parents[2]
 README = (HOUSE / "sim_hardware" / "README.md").read_text()
@@ -68,10 +70,11 @@ def read_words(port: int, unit: int, address: int, count: int) -> bytes:
 def test_kill_and_restart_lose_and_change_nothing(tmp_path: Path) -> None:
     """Ten kills at speed 6000: every answer a master got is in the truth, and one run through tells the same."""
     options = ["--tcp", "127.0.0.1:0", "--truth", "truth.csv", "--step", "60", "--seed", "7", "--type", "sdm630",
-               "--day", "generated:prosumer", "--point", "9", "--json", "--speed", "6000"]
+               "--day", "generated:prosumer", "--point", "9", "--json"]
     seen: set[str] = set()
     for start in range(10):
-        with simulator(*options, "--from-ms", str(MIDNIGHT_MS + start * 3_600_000), folder=tmp_path) as (process, line):
+        clock = ["--speed", "6000", "--from-ms", str(MIDNIGHT_MS + start * 3_600_000)]
+        with simulator(*options, *clock, folder=tmp_path) as (process, line):
             port = int(json.loads(line)["buses"][0]["tcp"].rpartition(":")[2])
             for _ in range(25):
                 seen.add(read_words(port, 1, 0, 80).hex())
@@ -81,21 +84,18 @@ def test_kill_and_restart_lose_and_change_nothing(tmp_path: Path) -> None:
     shown = {row.registers.split()[0].removeprefix("0000:") for row in rows}
     assert len(seen) >= 10 and seen <= shown
     assert [row.time_ms for row in rows] == sorted({row.time_ms for row in rows})
-    last_ms = rows[-1].time_ms
-    whole = tmp_path / "whole.csv"
-    with simulator(*options, "--from-ms", str(MIDNIGHT_MS), "--truth", "whole.csv", "--speed", "100000",
-                   folder=tmp_path) as (process, _):
-        while newest_ms(whole) < last_ms:
-            assert process.poll() is None
-            time.sleep(0.05)
-    truth = read_truth(whole)
-    assert all(truth[key] == values for key, values in read_truth(tmp_path / "truth.csv").items())
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    config = config_of(parser.parse_args(options))
 
-
-def newest_ms(path: Path) -> int:
-    """Time of the last whole row of a file that is being written."""
-    lines = path.read_text().split("\n")[1:-1]
-    return int(lines[-1].split(",")[1]) if lines else 0
+    async def run_through() -> None:
+        clock = HandClock()
+        async with running(replace(config, truth=tmp_path / "whole.csv"), clock) as bench:
+            clock.time_ms = rows[-1].time_ms
+            bench.simulator.advance()
+    play(run_through())
+    whole = {row.time_ms: row for row in rows_of(tmp_path / "whole.csv")}
+    assert all(whole[row.time_ms] == row for row in rows)
 
 
 def test_it_ends_well_on_a_signal(tmp_path: Path) -> None:

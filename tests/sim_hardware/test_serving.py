@@ -14,6 +14,7 @@ from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
 
 from sim_hardware.config import SimConfig
 from sim_hardware.errors import SimError
+from sim_hardware.frames import crc16
 from sim_hardware.meters import TYPES
 from sim_hardware.truth import SMALL_PER_UNIT, decode_row, read_truth, rows_of
 from tests import needs
@@ -181,6 +182,24 @@ def test_garbage_costs_one_request_only(tmp_path: Path) -> None:
                 line.send(0, bytes.fromhex("0400000002"))
                 line.send(9, bytes.fromhex("0400000002"))
                 assert await line.read(1, 0.15) == b"", "broadcast and absent unit"
+            finally:
+                line.close()
+    play(scene())
+
+
+def test_a_frame_may_come_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is counted from the last byte, not from the first."""
+    monkeypatch.setattr("sim_hardware.bus.GARBAGE_S", 0.3)
+
+    async def scene() -> None:
+        async with running(rtu(tmp_path / "line", *THREE), HandClock(speed=100)):
+            line = RawLine(str(tmp_path / "line"))
+            request = bytes.fromhex("010400000002")
+            try:
+                for piece in (request[:2], request[2:5], request[5:] + crc16(request)):
+                    line.write(piece)
+                    await asyncio.sleep(0.18)
+                assert len(await line.read(9)) == 9
             finally:
                 line.close()
     play(scene())
