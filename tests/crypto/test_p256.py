@@ -97,6 +97,39 @@ def test_public_keys_are_points_on_the_curve() -> None:
             p256.check_public_key(bad)
 
 
+def test_only_the_uncompressed_form_below_the_prime_is_a_key() -> None:
+    # OpenSSL itself takes compressed (02, 03) and hybrid (06, 07) points; one key must not have several names.
+    good = KEY.public_key()
+    sign = good[64] & 1
+    for other in (bytes((2 + sign,)) + good[1:33], bytes((6 + sign,)) + good[1:]):
+        assert not p256.is_public_key(other)
+        assert not p256.verify_digest(other, DIGEST, SIGNATURE) and not openssl.verify_digest(other, DIGEST, SIGNATURE)
+    # A point whose x is small enough to be written as x + p as well (x < 2^256 - p).
+    x = 1
+    while True:
+        square = (x * x * x - 3 * x + p256.B) % p256.P
+        y = pow(square, (p256.P + 1) // 4, p256.P)
+        if y * y % p256.P == square:
+            break
+        x += 1
+    point = x.to_bytes(32, "big") + y.to_bytes(32, "big")
+    assert p256.is_public_key(b"\x04" + point)
+    assert not p256.is_public_key(b"\x04" + (x + p256.P).to_bytes(32, "big") + y.to_bytes(32, "big"))
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(1, p256.P - 1), st.booleans())
+def test_points_add_also_where_they_are_equal_or_opposite(i: int, j: int, z: int, opposite: bool) -> None:
+    def affine(scalar: int) -> tuple[int, int]:
+        point = OpenSSLSigner.from_scalar((scalar % p256.N).to_bytes(32, "big")).public_key()
+        return int.from_bytes(point[1:33], "big"), int.from_bytes(point[33:], "big")
+
+    x, y = affine(i)
+    j = -j if opposite else j
+    found = p256._add(x * z * z % p256.P, y * z * z * z % p256.P, z, *affine(j))
+    assert found[2] == 0 if i + j == 0 else p256._affine([found]) == [affine(i + j)]
+    assert p256._add(0, 0, 0, *affine(j)) == (*affine(j), 1)
+
+
 def test_a_verdict_at_infinity_is_false() -> None:
     # u*G + v*Q = 0 where h = -r*d: the sum has no x. The signer of a chosen digest can make it, so it must not pass.
     d = 5
