@@ -69,7 +69,7 @@ def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:
         hashes = [merkle.leaf_hash(data) for data in found.readings]
         item = proven.items[0]
         return proof.encode(proof.Proof(
-            proof.VERSION, "gridseal-proof", reader.chain_id,
+            proof.VERSION, proof.OF_READING, reader.chain_id,
             found.readings[reading_index], reading_index, merkle.path(hashes, reading_index),
             item.leaf, item.leaf_index, item.size, item.path,
             proven.meta, proven.meta_path, proven.results,

@@ -88,7 +88,7 @@ class World:
     def replace(self, old: str, new: str, **tx) -> bytes:
         return self.tx(transaction.REPLACE_AGENT, [key(old).kid, self.request(new)], **tx)
 
-    def seal(self, name: str, point: int, time_ms: int, import_wh: int | None = 1000, export_wh: int | None = None,
+    def seal(self, name: str, point: int, time_ms: int, import_wh: int | None = 1000, /, export_wh: int | None = None,
              readings: int = 1, is_next: bool = True, **changes) -> Verified:
         """The agent's next seal of a point, its last reading at time_ms; changes: fields of Seal, or `signer`."""
         signer = changes.pop("signer", name)
