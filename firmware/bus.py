@@ -40,9 +40,9 @@ def ask(port, unit, pdu, answer_ms, transaction=1):
         missing = modbus.missing_count(port.framing, received)
         while missing and len(received) < ANSWER_BYTES:
             more = port.read(missing, answer_ms)
-            if not more:
-                break
             received += more
+            if len(more) < missing:
+                break
             missing = modbus.missing_count(port.framing, received)
         return frame, received, modbus.answer_pdu(port.framing, frame, received)
     except OSError:

@@ -18,7 +18,8 @@ MAGIC = b"GSJ1"
 UNIT = 16
 MARK = 0xA5
 SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
-SECTORS = 3  # fewest: the newest, one to keep, the spare
+SECTORS = 4  # fewest: the newest, two to keep, the spare
+RISK_SECTORS = 4  # more than any burst of records between two looks at `at_risk_seq` can fill
 
 _SECTOR = ">4sII"  # magic, epoch, first sequence number; CRC-32 follows
 _RECORD = ">HBBII"  # payload length, kind, MARK, sequence number, CRC-32; trim mark follows
@@ -56,6 +57,16 @@ class Journal:
             if first >= 0:
                 return first
         return self.next_seq
+
+    @property
+    def at_risk_seq(self):
+        """Records below this number are dropped within the next few sectors: copy what is still true of them."""
+        margin = max(1, min(RISK_SECTORS, self._count // 4))
+        for step in range(2, 2 + margin):
+            if self._firsts[(self._newest + step) % self._count] < 0:
+                return 0
+        first = self._firsts[(self._newest + 2 + margin) % self._count]
+        return first if first >= 0 else 0
 
     def largest_payload(self):
         return self._size - 2 * UNIT

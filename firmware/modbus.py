@@ -165,7 +165,7 @@ def plan(fields, max_registers, max_hole):
     order, and no value is ever torn over two requests.
     """
     spans = sorted([(field.function, field.address, field.address + field.count) for field in fields])
-    blocks = []
+    blocks: list = []
     for function, start, end in spans:
         if end - start > max_registers:
             raise ValueError("a value of %d registers" % (end - start))

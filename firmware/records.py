@@ -21,7 +21,8 @@ GROUPS = (meters.BILLING, meters.OTHER)
 
 # What a seal's record says; the rest of the seal follows from its readings, boot and configuration.
 SealRecord = namedtuple("SealRecord", (
-    "point", "height", "lost", "meter_epoch", "flags", "boot", "configuration", "first_seq", "count", "previous"))
+    "point", "height", "lost", "meter_epoch", "flags", "boot", "configuration", "first_seq", "span", "count",
+    "previous"))  # its readings: `count` records of the point between first_seq and first_seq + span
 # How far a point is: written again before the record that says so is dropped.
 Head = namedtuple("Head", ("point", "height", "meter_epoch", "acked", "last_ms", "previous"))
 
@@ -74,13 +75,14 @@ def point_and_time(payload):
 
 
 def encode_seal(record):
-    """Returns the record of a seal: nine numbers and the hash of the previous payload."""
-    return _numbers(record[:9]) + record.previous
+    """Returns the record of a seal: ten numbers and the hash of the previous payload."""
+    return _numbers(record[:10]) + record.previous
 
 
 def decode_seal(payload):
-    numbers, at = _read_many(payload, 9)
-    return SealRecord(*numbers, bytes(payload[at:at + 32]))
+    values, at = _read_many(payload, 10)
+    values.append(bytes(payload[at:at + 32]))
+    return SealRecord(*values)
 
 
 def encode_head(head):
@@ -88,8 +90,9 @@ def encode_head(head):
 
 
 def decode_head(payload):
-    numbers, at = _read_many(payload, 5)
-    return Head(*numbers, bytes(payload[at:at + 32]))
+    values, at = _read_many(payload, 5)
+    values.append(bytes(payload[at:at + 32]))
+    return Head(*values)
 
 
 def encode_ack(point, height):
@@ -135,21 +138,18 @@ def seal_payload(kid, record, readings, hashes):
         wh.get(meters.IMPORT), wh.get(meters.EXPORT), record.boot, record.flags, hashes[0], hashes[1]))
 
 
-def readings_of(journal, kid, record, end_seq, tables):
-    """Returns [(Reading, bytes)] of a seal from the journal; Refused `readings_missing` if any is gone.
-
-    end_seq: the seal record's own number (None while it is being made): its readings stand before it.
-    """
+def readings_of(journal, kid, record, tables):
+    """Returns [(Reading, bytes)] of a seal from the journal; Refused `readings_missing` if any is gone."""
     found = []
     for seq, kind, payload in journal.read(record.first_seq):
-        if end_seq is not None and seq >= end_seq:
+        if seq > record.first_seq + record.span:
             break
         if kind == READING and point_and_time(payload)[0] == record.point:
             reading = decode_reading(kid, payload, tables)
             found.append((reading, encode(reading)))
-            if len(found) == record.count:
-                return found
-    raise Refused("readings_missing", record.count, len(found))
+    if len(found) != record.count:
+        raise Refused("readings_missing", record.count, len(found))
+    return found
 
 
 def _reason_number(reason):
@@ -196,7 +196,7 @@ def _read(data, at):
 
 
 def _read_many(data, count):
-    values = []
+    values: list = []
     at = 0
     for _ in range(count):
         value, at = _read(data, at)

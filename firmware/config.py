@@ -1,0 +1,173 @@
+"""Makes a checked agent configuration out of the map that a board read from its file (TOML on Linux, JSON elsewhere).
+
+An error names the key, what was expected, what was found, and the nearest known key. Unknown keys are errors: a
+misspelt interval must not pass for the default.
+"""
+
+import hashlib
+from collections import namedtuple
+
+from firmware import meters
+from firmware.agent import Place
+from firmware.wire import cbor
+from firmware.wire.topics import is_area
+
+KEYS = ("area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
+        "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca")
+Config = namedtuple("Config", KEYS + ("buses", "hash"))
+Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
+BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch"))
+
+POINTS = 32  # of one agent: their heads must fit one journal sector
+DAY_S = 86400
+
+# key: (kind, default or None for required, lowest, highest)
+_TOP = {
+    "area": ("text", None, 1, 32), "genesis": ("text", "genesis.cbor", 1, 4096), "data": ("text", "data", 1, 4096),
+    "brokers": ("texts", None, 1, 8), "interval_s": ("number", 60, 1, 3600),
+    "seal_every_s": ("number", 60, 1, 3600), "details_every_s": ("number", 900, 0, DAY_S),
+    "silence_s": ("number", 60, 1, 3600), "window": ("number", 20, 1, 1000), "outbox": ("number", 4096, 16, 100000),
+    "journal_kib": ("number", 16384, 64, 1048576), "keep_frames_days": ("number", 0, 0, 3650),
+    "signing_key": ("text", "signing.key", 1, 4096), "tls_cert": ("text", "tls.crt", 0, 4096),
+    "tls_key": ("text", "tls.key", 0, 4096), "ca": ("text", "ca.crt", 0, 4096), "bus": ("tables", None, 1, 16),
+}
+_BUS = {
+    "port": ("text", None, 1, 4096), "baud": ("number", 0, 0, 1000000), "parity": ("text", "", 0, 1),
+    "gap_ms": ("number", -1, -1, 10000), "answer_ms": ("number", 500, 10, 60000), "meter": ("tables", None, 1, 247),
+}
+_METER = {
+    "point": ("number", None, 0, 0xFFFFFFFF), "unit": ("number", None, 0, 255), "type": ("text", None, 1, 32),
+    "epoch": ("number", 1, 1, 0xFFFF),
+}
+
+
+class BadConfig(Exception):
+    """A configuration that cannot be used: `key` (dotted, with numbers for tables) and a sentence."""
+
+    def __init__(self, key, problem):
+        super().__init__("%s: %s" % (key, problem))
+        self.key = key
+        self.problem = problem
+
+
+def load(values):
+    """Returns the Config of a plain map; BadConfig otherwise."""
+    top = _checked(values, _TOP, "")
+    if not is_area(top["area"]):
+        raise BadConfig("area", "expected up to 32 of a-z, 0-9 and '-', found %r" % top["area"])
+    for url in top["brokers"]:
+        if not url.startswith("mqtts://") and not url.startswith("mqtt://"):
+            raise BadConfig("brokers", "expected mqtts://HOST:PORT (mqtt:// on this machine only), found %r" % url)
+    buses = []
+    points: dict = {}
+    for number in range(len(top["bus"])):
+        buses.append(_bus(top["bus"][number], "bus[%d]" % number, points))
+    if len(points) > POINTS:
+        raise BadConfig("bus", "expected %d points at most, found %d" % (POINTS, len(points)))
+    found = [top[key] for key in KEYS]
+    found.extend((tuple(buses), _hash_of(top, buses)))
+    return Config(*found)
+
+
+def places(config):
+    """Returns the points to serve as agent.Place, bus by bus."""
+    found = []
+    for number in range(len(config.buses)):
+        for meter in config.buses[number].meters:
+            found.append(Place(meter.point, number, meter.unit, meters.load(meter.type), meter.epoch))
+    return tuple(found)
+
+
+def _bus(values, name, points):
+    bus = _checked(values, _BUS, name + ".")
+    if bus["parity"] not in ("", "N", "E", "O"):
+        raise BadConfig(name + ".parity", 'expected "N", "E" or "O", found %r' % bus["parity"])
+    found = []
+    units: dict = {}
+    for number in range(len(bus["meter"])):
+        key = "%s.meter[%d]" % (name, number)
+        row = _checked(bus["meter"][number], _METER, key + ".")
+        if row["type"] not in meters.TYPES:
+            raise BadConfig(key + ".type", "expected one of %s, found %r" % (", ".join(meters.TYPES), row["type"]))
+        if row["point"] in points:
+            raise BadConfig(key + ".point", "point %d stands in %s too" % (row["point"], points[row["point"]]))
+        if row["unit"] in units:
+            raise BadConfig(key + ".unit", "unit %d stands in %s too" % (row["unit"], units[row["unit"]]))
+        points[row["point"]] = units[row["unit"]] = key
+        found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"]))
+    table = meters.load(found[0].type)
+    gap_ms = bus["gap_ms"]
+    if gap_ms < 0:
+        gap_ms = 0 if bus["port"].startswith("tcp://") else max([meters.load(row.type).gap_ms for row in found])
+    return Bus(bus["port"], bus["baud"] or table.baud, bus["parity"] or table.parity, gap_ms, bus["answer_ms"],
+               tuple(found))
+
+
+def _checked(values, known, prefix):
+    if not isinstance(values, dict):
+        raise BadConfig(prefix.rstrip(".") or "file", "expected a table, found %r" % (values,))
+    for key in sorted(values):
+        if key not in known:
+            raise BadConfig(prefix + key, "unknown key; did you mean %r?" % nearest(key, sorted(known)))
+    found = {}
+    for key in sorted(known):
+        kind, default, low, high = known[key]
+        if key not in values:
+            if default is None:
+                raise BadConfig(prefix + key, "missing")
+            found[key] = default
+            continue
+        found[key] = values[key]
+        problem = _problem(values[key], kind, low, high)
+        if problem:
+            raise BadConfig(prefix + key, "expected %s, found %r" % (problem, values[key]))
+    return found
+
+
+def _problem(value, kind, low, high):
+    """Returns what was expected where `value` is not it, else None."""
+    if kind == "number":
+        if not isinstance(value, int) or value is True or value is False or not low <= value <= high:
+            return "a whole number from %d to %d" % (low, high)
+        return None
+    if kind == "text":
+        return None if isinstance(value, str) and low <= len(value) <= high else "a text"
+    what = "a list of texts" if kind == "texts" else "tables"
+    if not isinstance(value, list) or not low <= len(value) <= high:
+        return "%s (%d to %d)" % (what, low, high)
+    for item in value:
+        if not isinstance(item, str if kind == "texts" else dict):
+            return what
+    return None
+
+
+def _hash_of(top, buses):
+    """SHA-256 of what shapes the readings: field 16 of every seal. Where keys and folders are is not part of it."""
+    rows = []
+    for bus in buses:
+        for meter in bus.meters:
+            rows.append([meter.point, meter.unit, meter.type, meter.epoch, meters.map_hash(meters.load(meter.type))])
+    rows.sort()
+    data = cbor.encode([top["area"], top["interval_s"], top["seal_every_s"], top["details_every_s"], rows])
+    return hashlib.sha256(data).digest()
+
+
+def nearest(word, known):
+    """Returns the known word with the fewest edits (Levenshtein) to `word`."""
+    best, best_edits = known[0], 1000
+    for candidate in known:
+        edits = _edits(word, candidate)
+        if edits < best_edits:
+            best, best_edits = candidate, edits
+    return best
+
+
+def _edits(left, right):
+    row = list(range(len(right) + 1))
+    for at in range(len(left)):
+        following = [at + 1]
+        for to in range(len(right)):
+            same = row[to] + (0 if left[at] == right[to] else 1)
+            following.append(min(same, row[to + 1] + 1, following[to] + 1))
+        row = following
+    return row[-1]

@@ -1,0 +1,417 @@
+"""Makes seal records out of a point's open readings, and a device's whole state out of its journal.
+
+Every point has a Chain: how high its seals are, which readings are not sealed yet, how far the ledger has acked. The
+Book keeps the chains, the boot counter and the hashes that seals carry. All of it is found again from the journal; what
+would be lost because the ring overwrites it (the head of a quiet point) is written again in time (`keep_heads`).
+"""
+
+from firmware import records
+from firmware.outbox import Sealed
+from firmware.wire import reading as reading_codec
+from firmware.wire import seal as seal_codec
+from firmware.wire.errors import Refused
+
+OPEN_READINGS = 512  # unsealed readings whose numbers are held; the rest waits in the journal
+ENVELOPE_ROOM = 54000  # bytes of readings a seal may cover, of the 60 KiB of an envelope
+BILLING_BYTES, OTHER_BYTES = 200, 1600  # upper bounds of one reading with its CBOR head
+CATCH_UP_SEALS = 32  # seals of one point under way while readings are sealed again after a loss
+CONFIGURATIONS = 8  # pairs of hashes remembered for seals that are not acked
+
+
+class Chain:
+    """One point's seals and open readings."""
+
+    def __init__(self, point, meter_epoch):
+        self.point = point
+        self.meter_epoch = meter_epoch
+        self.height = 0
+        self.acked = 0
+        self.previous = seal_codec.FIRST_PREVIOUS
+        self.last_ms = None
+        self.last_billing_ms = None
+        self.open = []  # (record number, time, is billing), oldest first
+        self.rest_seq = None  # open readings from this record on are not listed
+        self.head_seq = None  # the oldest record needed to know this chain's head
+        self.void = 0  # unacked heights up to here are given up
+        self.base = None  # after a break: the height the next seal's loss is counted from
+        self.has_lost = False  # readings were lost since the last seal
+        self.last_record = None
+
+    def add(self, seq, time_ms, is_billing):
+        """A reading has been appended."""
+        self.last_ms = time_ms
+        if is_billing:
+            self.last_billing_ms = time_ms
+        if self.rest_seq is None and len(self.open) < OPEN_READINGS:
+            self.open.append((seq, time_ms, is_billing))
+        elif self.rest_seq is None:
+            self.rest_seq = seq
+
+    def group(self, label_ms, interval_ms, period_ms, slot_ms):
+        """Returns how many of the open readings make a seal now (0: none yet).
+
+        A billing reading belongs to the period that ends at its grid point, the other quantities to the one they are
+        read in; a seal never spans a slot boundary, and times rise in it.
+        """
+        size = 0
+        place = last_ms = None
+        for index in range(len(self.open)):
+            _, time_ms, is_billing = self.open[index]
+            due_ms = time_ms - time_ms % interval_ms
+            here = _place(due_ms if is_billing else time_ms, is_billing, period_ms, slot_ms)
+            size += BILLING_BYTES if is_billing else OTHER_BYTES
+            if index and (here != place or time_ms <= last_ms or size > ENVELOPE_ROOM):
+                return index
+            if is_billing and (due_ms % period_ms == 0 or due_ms % slot_ms == 0):
+                return index + 1
+            place, last_ms = here, time_ms
+        if self.rest_seq is not None and self.open:
+            return len(self.open)
+        if place is not None and label_ms >= min(place[0] * slot_ms, place[1] * period_ms) + interval_ms:
+            return len(self.open)  # the reading that should have closed it never came
+        return 0
+
+
+def _place(time_ms, is_billing, period_ms, slot_ms):
+    if is_billing:
+        return (time_ms + slot_ms - 1) // slot_ms, (time_ms + period_ms - 1) // period_ms
+    return time_ms // slot_ms + 1, time_ms // period_ms + 1
+
+
+class Book:
+    """All chains of a device. settings: agent.Settings; parameters: the chain's; table: type name -> Meter."""
+
+    def __init__(self, settings, parameters, journal, table):
+        self.next_seq = journal.next_seq
+        self.boot = 0
+        self.chains = {}
+        self._settings = settings
+        self._slot_ms = parameters["slot_s"] * 1000
+        self._late_ms = parameters["late_s"] * 1000
+        self._journal = journal
+        self._table = table
+        self._boot_seq = 0
+        self._configurations = {}  # number -> [measurement, configuration, record number]
+        self._configuration = 0
+        self._first_seen = journal.first_seq
+        for place in settings.places:
+            self.chains[place.point] = Chain(place.point, place.meter_epoch)
+
+    def recover(self, outbox):
+        """Reads the journal: what is open, sealed and acked. Twice, because an ack stands behind what it acks."""
+        for seq, kind, payload in self._journal.read_all():
+            self._recover_facts(seq, kind, payload)
+        for seq, kind, payload in self._journal.read_all():
+            if kind == records.READING:
+                point, time_ms, is_billing = records.point_and_time(payload)
+                chain = self._chain(point)
+                chain.open.append((seq, time_ms, is_billing))
+                chain.last_ms = time_ms
+                if is_billing:
+                    chain.last_billing_ms = time_ms
+            elif kind == records.SEAL:
+                self._recover_seal(seq, records.decode_seal(payload), outbox)
+        for point in sorted(self.chains):
+            self._recover_head(self.chains[point], outbox)
+
+    def begin(self, emit):
+        """Starts a new boot: its counter and the hashes of this run's program and configuration are recorded."""
+        self.boot += 1
+        self._boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
+        hashes = [self._settings.measurement, self._settings.configuration]
+        newest = self._configurations.get(self._configuration)
+        if newest is None or newest[:2] != hashes:
+            self._configuration += 1
+            payload = records.encode_configuration(self._configuration, hashes[0], hashes[1])
+            self._configurations[self._configuration] = hashes + [emit(records.CONFIGURATION, payload)]
+
+    def rising_time(self, point, time_ms):
+        """Returns the time for a reading: two of one point never share a millisecond."""
+        chain = self.chains[point]
+        return time_ms + 1 if chain.last_ms == time_ms else time_ms
+
+    def close_due(self, emit, outbox, label_ms, is_online):
+        """Turns open readings into seal records, as far as their periods are over; returns how many seals."""
+        made = 0
+        for point in sorted(self.chains):
+            chain = self.chains[point]
+            if chain.base is not None and not is_online:
+                continue  # the loss may yet grow, and a height that is used is used for ever
+            while self._may_close(chain, outbox):
+                is_catching_up = chain.rest_seq is not None or chain.base is not None
+                period_ms = self._settings.seal_every_ms if is_online and not is_catching_up else self._slot_ms
+                count = chain.group(label_ms, self._settings.interval_ms, period_ms, self._slot_ms)
+                if not count:
+                    break
+                made += self._close(chain, count, emit, outbox, label_ms)
+        return made
+
+    def keep_heads(self, emit, outbox):
+        """Writes again what the ring is about to overwrite; notices what it has overwritten. Returns alarm texts."""
+        texts = []
+        first_seq = self._journal.first_seq
+        if first_seq > self._first_seen:
+            self._first_seen = first_seq
+            for point in sorted(self.chains):
+                if self._notice_drop(self.chains[point], first_seq, outbox):
+                    texts.append("point %d: the journal is full, its oldest unacked readings are lost; no gateway has "
+                                 "acked for too long" % point)
+        risk_seq = self._journal.at_risk_seq
+        for point in sorted(self.chains):
+            chain = self.chains[point]
+            if chain.head_seq is not None and chain.head_seq < risk_seq:
+                chain.head_seq = emit(records.HEAD, records.encode_head(records.Head(
+                    point, chain.height, chain.meter_epoch, chain.acked, chain.last_ms or 0, chain.previous)))
+        if self._boot_seq < risk_seq:
+            self._boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
+        for number in sorted(self._configurations):
+            entry = self._configurations[number]
+            if entry[2] < risk_seq:
+                entry[2] = emit(records.CONFIGURATION, records.encode_configuration(number, entry[0], entry[1]))
+        return texts
+
+    def load(self, outbox):
+        """Takes seals from the journal that had no room in the outbox."""
+        for seq, kind, payload in self._journal.read(outbox.begin_load()):
+            if kind == records.SEAL:
+                record = records.decode_seal(payload)
+                chain = self._chain(record.point)
+                if record.height > chain.acked and record.height > chain.void:
+                    outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
+        for point in sorted(self.chains):
+            if not self._is_whole(self.chains[point], outbox):
+                self.break_chain(outbox, point, None)
+
+    def find(self, point, height):
+        """Returns the Sealed of a height that is only in the journal; Refused `wrong_height` when there is none."""
+        chain = self.chains[point]
+        found = None
+        if not chain.acked < height <= chain.height:
+            raise Refused("wrong_height", chain.height, height)
+        for seq, kind, payload in self._journal.read(0):
+            if kind == records.SEAL:
+                record = records.decode_seal(payload)
+                if record.point == point and record.height == height:
+                    found = Sealed(point, height, record.lost, seq, record.first_seq)
+        if found is None:
+            raise Refused("wrong_height", None, height)
+        return found
+
+    def rebuild(self, sealed):
+        """Returns (payload, [reading bytes]) of a seal, byte for byte as before; Refused when records are gone."""
+        for seq, kind, payload in self._journal.read(sealed.seq):
+            if seq != sealed.seq or kind != records.SEAL:
+                break
+            record = records.decode_seal(payload)
+            readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
+            return self._payload(record, readings), [data for _, data in readings]
+        raise Refused("readings_missing", sealed.seq, None)
+
+    def break_chain(self, outbox, point, base):
+        """Gives up a point's unacked seals: its next one declares the loss, and seals their readings once more.
+
+        base: the height the ledger is known to have, None: the acked one.
+        """
+        chain = self.chains[point]
+        start_seq = chain.open[0][0] if chain.open else chain.rest_seq
+        for sealed in outbox.items:
+            if sealed.point == point and (start_seq is None or sealed.first_seq < start_seq):
+                start_seq = sealed.first_seq
+        if outbox.unloaded_first_seq is not None and (start_seq is None or outbox.unloaded_first_seq < start_seq):
+            start_seq = self._first_unacked(chain, outbox, start_seq)
+        outbox.abandon(point)
+        chain.void = chain.height
+        chain.base = chain.acked if base is None else base
+        chain.open = []
+        chain.rest_seq = start_seq
+        chain.has_lost = True
+
+    def answers_loss(self, point, first, outbox):
+        """Heights from `first` on are wanted: returns True when they are gone and a new loss is to be declared."""
+        chain = self.chains[point]
+        if first > chain.height:
+            return False
+        if chain.base is not None:
+            chain.base = first - 1
+            return False
+        if outbox.find(point, first) is not None:
+            return False
+        for sealed in outbox.items:
+            if sealed.point == point and not sealed.lost:
+                if sealed.height < first:
+                    return False  # it is in the journal, to be loaded in its turn
+        try:
+            if self.find(point, first).height > chain.void:
+                return False
+        except Refused:
+            pass  # gone from the journal too: that is the loss to declare
+        self.break_chain(outbox, point, first - 1)
+        return True
+
+    def lowest_seq(self, outbox):
+        """Returns the oldest record that is still needed."""
+        lowest = outbox.lowest_seq()
+        for point in self.chains:
+            chain = self.chains[point]
+            seq = chain.open[0][0] if chain.open else chain.rest_seq
+            if seq is not None and (lowest is None or seq < lowest):
+                lowest = seq
+        return self.next_seq if lowest is None else lowest
+
+    def _chain(self, point):
+        if point not in self.chains:
+            self.chains[point] = Chain(point, 1)
+        return self.chains[point]
+
+    def _may_close(self, chain, outbox):
+        if chain.rest_seq is None:
+            return bool(chain.open)
+        if not chain.open:
+            self._load_open(chain)
+        return sum([1 for sealed in outbox.items if sealed.point == chain.point]) < CATCH_UP_SEALS and bool(chain.open)
+
+    def _load_open(self, chain):
+        start_seq, chain.rest_seq = chain.rest_seq, None
+        for seq, kind, payload in self._journal.read(start_seq):
+            if kind == records.READING:
+                point, time_ms, is_billing = records.point_and_time(payload)
+                if point == chain.point:
+                    if len(chain.open) >= OPEN_READINGS:
+                        chain.rest_seq = seq
+                        return
+                    chain.open.append((seq, time_ms, is_billing))
+
+    def _close(self, chain, count, emit, outbox, label_ms):
+        first_seq, last_seq = chain.open[0][0], chain.open[count - 1][0]
+        lost = 0 if chain.base is None else chain.height - chain.base
+        previous = seal_codec.FIRST_PREVIOUS if lost else chain.previous
+        record = records.SealRecord(chain.point, chain.height + 1, lost, chain.meter_epoch, 0, self.boot,
+                                    self._configuration, first_seq, last_seq - first_seq, count, previous)
+        chain.open = chain.open[count:]
+        try:
+            readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
+        except Refused:
+            chain.has_lost = True
+            return 0
+        last = readings[-1][0]
+        flags = last.quality & reading_codec.CLOCK_BITS
+        if lost or chain.has_lost:
+            flags |= seal_codec.HEIGHTS_LOST
+        if label_ms - last.time_ms > self._late_ms:
+            flags |= seal_codec.LATE
+        record = records.SealRecord(*record[:4], flags, *record[5:])
+        chain.previous = seal_codec.payload_hash(self._payload(record, readings))
+        seq = emit(records.SEAL, records.encode_seal(record))
+        chain.height += 1
+        chain.head_seq = first_seq
+        chain.base = None
+        chain.has_lost = False
+        outbox.add(Sealed(chain.point, chain.height, lost, seq, first_seq))
+        return 1
+
+    def _payload(self, record, readings):
+        if record.configuration not in self._configurations:
+            raise Refused("damaged", "a configuration", record.configuration)
+        return records.seal_payload(self._settings.kid, record, readings,
+                                    self._configurations[record.configuration])
+
+    def _notice_drop(self, chain, first_seq, outbox):
+        """Returns whether the ring took anything of this chain that was needed."""
+        for sealed in outbox.items:
+            if sealed.point == chain.point and sealed.first_seq < first_seq:
+                self.break_chain(outbox, chain.point, None)
+                break
+        is_lost = False
+        while chain.open and chain.open[0][0] < first_seq:
+            chain.open = chain.open[1:]
+            is_lost = True
+        if not chain.open and chain.rest_seq is not None and chain.rest_seq < first_seq:
+            chain.rest_seq = first_seq
+            is_lost = True
+        if is_lost:
+            chain.has_lost = True
+        return is_lost
+
+    def _is_whole(self, chain, outbox):
+        """Tells whether the unacked seals follow on the acked height without a hole."""
+        if chain.base is not None:
+            return True
+        expected = chain.acked + 1
+        for sealed in outbox.items:
+            if sealed.point == chain.point:
+                if not sealed.lost and sealed.height != expected:
+                    return False
+                expected = sealed.height + 1
+        return outbox.unloaded_seq is not None or expected == chain.height + 1 or chain.height <= chain.acked
+
+    def _first_unacked(self, chain, outbox, start_seq):
+        for _, kind, payload in self._journal.read(outbox.unloaded_seq):
+            if kind == records.SEAL:
+                record = records.decode_seal(payload)
+                if record.point == chain.point and record.height > max(chain.acked, chain.void):
+                    return record.first_seq if start_seq is None else min(start_seq, record.first_seq)
+        return start_seq
+
+    def _recover_facts(self, seq, kind, payload):
+        if kind == records.ACK:
+            point, height = records.decode_ack(payload)
+            chain = self._chain(point)
+            chain.acked = max(chain.acked, height)
+        elif kind == records.SEAL:
+            record = records.decode_seal(payload)
+            chain = self._chain(record.point)
+            if record.height > chain.height:
+                chain.height = record.height
+                chain.last_record = record
+                chain.head_seq = record.first_seq
+            if record.lost:
+                chain.void = max(chain.void, record.height - 1)
+        elif kind == records.HEAD:
+            head = records.decode_head(payload)
+            chain = self._chain(head.point)
+            chain.acked = max(chain.acked, head.acked)
+            if head.height >= chain.height:
+                chain.height = head.height
+                chain.previous = head.previous
+                chain.last_record = None
+                chain.head_seq = seq
+                chain.last_ms = head.last_ms or None
+        elif kind == records.BOOT:
+            self.boot = max(self.boot, records.decode_boot(payload))
+        elif kind == records.CONFIGURATION:
+            number, measurement, configuration = records.decode_configuration(payload)
+            self._configurations[number] = [measurement, configuration, seq]
+            self._configuration = max(self._configuration, number)
+            self._configurations.pop(self._configuration - CONFIGURATIONS, None)
+
+    def _recover_seal(self, seq, record, outbox):
+        chain = self._chain(record.point)
+        if record.height > chain.acked and record.height <= chain.void:
+            return  # given up: its readings are open again, or sealed under a later height
+        last_seq = record.first_seq + record.span
+        chain.open = [item for item in chain.open if item[0] > last_seq or item[0] < record.first_seq]
+        if record.height > chain.acked:
+            outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
+
+    def _recover_head(self, chain, outbox):
+        is_readable = chain.acked <= chain.height
+        chain.height = max(chain.height, chain.acked)
+        if chain.last_record is not None:
+            record, chain.last_record = chain.last_record, None
+            try:
+                readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
+                chain.previous = seal_codec.payload_hash(self._payload(record, readings))
+            except Refused:
+                is_readable = False
+        if not is_readable and chain.height == chain.acked:
+            chain.height += 1  # what the next seal should link to cannot be read: one height is given up for it
+        first_seq = self._journal.first_seq
+        for sealed in outbox.items:
+            if sealed.point == chain.point and sealed.first_seq < first_seq:
+                is_readable = False
+        if not is_readable or not self._is_whole(chain, outbox):
+            self.break_chain(outbox, chain.point, None)
+        self._notice_drop(chain, first_seq, outbox)
+        if len(chain.open) > OPEN_READINGS:
+            chain.rest_seq = chain.open[OPEN_READINGS][0]
+            chain.open = chain.open[:OPEN_READINGS]
