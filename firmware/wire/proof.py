@@ -40,7 +40,10 @@ def encode(proof):
 
 def without_reading(data):
     """Returns the proof of the whole seal, from the bytes of one of its readings' proofs."""
-    return encode(decode(data)._replace(name=OF_SEAL, reading=b"", reading_index=0, reading_path=[]))
+    fields = list(decode(data))
+    fields[1] = OF_SEAL
+    fields[3], fields[4], fields[5] = b"", 0, []
+    return encode(Proof(*fields))
 
 
 def decode(data):
