@@ -239,6 +239,7 @@ class Reader:
     def find_reading(self, point: int, time_ms: int) -> tuple[SealAt, int] | None:
         """The committed seal that holds a point's reading of that time, and the reading's index in it; or None.
 
+        Where a seal covers that time and its readings are not here, that seal with index 0.
         Chains of all agents that have served the point are searched, the present one's first. When two hold such a
         reading (a replaced agent), the first found is the answer."""
         for number, chain in self._chains_of_point(point):
@@ -247,7 +248,9 @@ class Reader:
                 found = self.seal(place)
                 assert found is not None, "a chain's link stands at an accepted seal"
                 if found.seal.first_ms <= time_ms <= found.seal.last_ms:
-                    for index, data in enumerate(found.readings or ()):
+                    if found.readings is None:
+                        return found, 0
+                    for index, data in enumerate(found.readings):
                         if reading_codec.decode(data).time_ms == time_ms:
                             return found, index
                 if found.seal.last_ms < time_ms and chain.is_ordered:
@@ -272,6 +275,23 @@ class Reader:
                 place = self.link(place).before
         found.sort()
         return [data for _, data in found[-limit:]]
+
+    def first_reading(self, point: int, from_ms: int) -> bytes | None:
+        """The first committed reading of a point at or after a time, or None."""
+        first: tuple[int, bytes] | None = None
+        for number, chain in self._chains_of_point(point):
+            place = self.bisect(number, chain, "last_ms", from_ms) if chain.is_ordered else chain.tip
+            while place.leaf:
+                item = self.seal(place)
+                assert item is not None, "a chain's link stands at an accepted seal"
+                for data in item.readings or ():
+                    time_ms = reading_codec.decode(data).time_ms
+                    if from_ms <= time_ms and (first is None or time_ms < first[0]):
+                        first = time_ms, data
+                if item.seal.last_ms < from_ms and chain.is_ordered:
+                    break
+                place = self.link(place).before
+        return None if first is None else first[1]
 
     def newest_readings(self) -> dict[int, bytes]:
         """The newest committed reading of every point that has one, by point."""

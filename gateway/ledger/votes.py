@@ -9,6 +9,7 @@ A file of its own, because SQLite's WAL writes four times the bytes for the same
 One `append` is one frame and one fdatasync; a frame is begun only when the one before is on the disk. So when the
 last frame is bad, it is the torn end of a write that nobody was promised anything after, and is cut. When a bad frame
 has a good one behind it, something damaged a promise: the file is refused by name and offset, never read past. The
+first frame comes with the file, by a rename, so it is never torn: where it is bad, it or the salt is damaged. The
 salt is random for each file: a record holds other people's bytes, and nobody may plant a frame in them that is taken
 for a good one.
 """
@@ -112,7 +113,9 @@ class VoteLog:
         os.lseek(self._file, at, os.SEEK_SET)
 
     def _check_tail(self, data: bytes, bad_at: int) -> None:
-        """Raises Damaged when a good frame stands anywhere behind the bad one."""
+        """Raises Damaged when the bad frame is the first, or a good one stands anywhere behind it."""
+        if bad_at == _FIRST:
+            raise Damaged(f"votes file {self._path.name}, offset {bad_at}", "a good frame", "a bad one")
         at = data.find(_MARKER, bad_at + 1)
         while at >= 0:
             found = _read_frame(self._salt, data, at)
