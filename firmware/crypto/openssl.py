@@ -13,8 +13,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # order of the group, SEC 2 section 2.4.2
-HALF_N = N >> 1
+from firmware.crypto.p256 import HALF_N, N
+
 # Loaded public keys kept at hand: loading costs two thirds of a verification. 4,096 x ~2 KiB = 8 MiB at most,
 # four times the meters that one gateway is planned for.
 KEY_CACHE_COUNT = 4096
