@@ -68,6 +68,11 @@ def stable(proof: Sequence[bytes]) -> bytes:
     return cbor.encode([STABLE, list(proof)])
 
 
+def proof(messages: Sequence[bytes]) -> bytes:
+    """The q CHECKPOINTs of a proof as one value."""
+    return cbor.encode(list(messages))
+
+
 def floors(heights: Sequence[tuple[str, int]]) -> bytes:
     return cbor.encode([FLOORS, [list(pair) for pair in heights]])
 

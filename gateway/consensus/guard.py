@@ -19,10 +19,11 @@ class WouldContradict(ValueError):
 
 
 class Guard:
-    """Refuses what contradicts an earlier promise; `low` is the stable checkpoint, `stopped` the newest view left for."""
+    """Refuses what contradicts an earlier promise; `low` is the stable checkpoint, `stopped` the view left for."""
 
     def __init__(self) -> None:
         self.low = 0
+        self.low_view = -1  # no vote for n <= low was ever given in a view above this one
         self.stopped = 0  # view of the newest VIEW-CHANGE: no vote below it any more
         self._votes: dict[tuple[int, int], tuple[int, bytes]] = {}  # (type, n): (view, digest)
         self._checkpoints: dict[int, tuple] = {}
@@ -58,9 +59,11 @@ class Guard:
             raise WouldContradict("a second header vote at %s %d" % (head.channel, head.height))
         self._headers[head.channel, head.height] = head.header_hash
 
-    def become_stable(self, low: int) -> None:
-        """Everything up to n = `low` is past: no vote there any more."""
+    def become_stable(self, low: int, view: int) -> None:
+        """Everything up to n = `low` is past: no vote there any more, up to the present view. (A primary may have to
+        order it again in a later one, for a VIEW-CHANGE that was sent before the checkpoint became stable.)"""
         self.low = low
+        self.low_view = max(view, self.low_view)
         self._votes = {key: value for key, value in self._votes.items() if key[1] > low}
         self._checkpoints = {n: said for n, said in self._checkpoints.items() if n >= low}
 
@@ -70,7 +73,7 @@ class Guard:
         self._headers = {key: value for key, value in self._headers.items() if key[0] != channel or key[1] > height}
 
     def _admit_vote(self, vote: Vote) -> None:
-        if vote.n <= self.low or vote.view < self.stopped:
+        if (vote.n <= self.low and vote.view <= self.low_view) or vote.view < self.stopped:
             raise WouldContradict("a vote for view %d, n %d after view %d, n %d" % (
                 vote.view, vote.n, self.stopped, self.low))
         view, digest = self._votes.get((vote.type, vote.n), (-1, b""))

@@ -1,4 +1,4 @@
-"""Makes signed messages of a replica, and opens those of the members: COSE_Sign1 under the chain's id and the set's keys."""
+"""Makes signed messages of a replica, and opens those of the members: COSE_Sign1 under the chain's id."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -17,7 +17,7 @@ class Signer(Protocol):
 
 
 class CoseKeys:
-    """`signer` must be the key of one of `members`; ValueError otherwise. verify_digest(public key, digest, signature)."""
+    """`signer` must be the key of one of `members`, else ValueError; verify_digest(public key, digest, signature)."""
 
     def __init__(self, signer: Signer, members: Sequence[Member], chain_id: bytes,
                  verify_digest: Callable[[bytes, bytes, bytes], bool]):

@@ -34,8 +34,8 @@ class Body:
 class Slot:
     """Everything about one sequence number."""
 
-    __slots__ = ("n", "digest", "pre_prepare", "is_checked", "is_timely", "is_refused", "is_accepted", "seen_ms",
-                 "prepares", "commits", "own_prepare", "is_prepared", "certificate", "decided", "proof", "own_commit",
+    __slots__ = ("n", "digest", "pre_prepare", "is_checked", "is_refused", "is_accepted", "prepares", "commits",
+                 "own_prepare", "is_prepared", "certificate", "decided", "proof", "own_commit",
                  "learned")
 
     def __init__(self, n: int):
@@ -45,17 +45,21 @@ class Slot:
         self.proof: tuple[bytes, ...] = ()  # q COMMITs of one view: the decision, for those who have missed it
         self.own_commit: bytes | None = None  # the newest, of whatever view
         self.learned: dict[int, tuple[int, bytes, bytes]] = {}  # sender: (view, digest, COMMIT), newest view only
-        self.enter_view()
+        self._clear()
 
-    def enter_view(self) -> None:
-        """Forgets what belongs to the view that was."""
+    def enter_view(self, left: int) -> None:
+        """Forgets what belongs to the view that is left; its COMMITs may still prove a decision with later ones."""
+        for sender, (digest, commit) in self.commits.items():
+            if left >= self.learned.get(sender, (-1,))[0]:
+                self.learned[sender] = (left, digest, commit)
+        self._clear()
+
+    def _clear(self) -> None:
         self.digest: bytes | None = None  # of the PRE-PREPARE
         self.pre_prepare: bytes | None = None
         self.is_checked = False  # the driver found the batch good
-        self.is_timely = False  # its time is within the bounds of our clock
-        self.is_refused = False
+        self.is_refused = False  # will not be voted for
         self.is_accepted = False  # pre-prepared, in the words of pbft.md 3.3
-        self.seen_ms = 0  # wait label of the PRE-PREPARE
         self.prepares: dict[int, tuple[bytes, bytes]] = {}  # sender: (digest, PREPARE)
         self.commits: dict[int, tuple[bytes, bytes]] = {}
         self.own_prepare: bytes | None = None
@@ -120,13 +124,13 @@ class Log:
         self._slots = {n: slot for n, slot in self._slots.items() if n > low}
         self.drop_bodies()
 
-    def enter_view(self) -> None:
+    def enter_view(self, left: int) -> None:
         for slot in self._slots.values():
-            slot.enter_view()
+            slot.enter_view(left)
 
     def drop_bodies(self) -> None:
         """Drops the batches that no slot speaks of any more."""
-        kept = set()
+        kept: set[bytes | None] = set()
         for slot in self._slots.values():
             kept.update((slot.digest, slot.decided, slot.certificate.digest if slot.certificate else None))
         self._bodies = {digest: body for digest, body in self._bodies.items() if digest in kept}

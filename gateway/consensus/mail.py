@@ -1,7 +1,7 @@
 """Makes signed messages from values past the guard, and values from signed messages: checked once, remembered."""
 
 from firmware.wire import cbor, cose
-from firmware.wire.errors import check
+from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields
 from gateway.consensus import messages
 from gateway.consensus.guard import Guard, header_payload
@@ -22,6 +22,7 @@ class Mail:
         self.guard = guard
         self._epoch = settings.epoch
         self._size = len(settings.members)
+        self._members = {bytes(member.kid): index for index, member in enumerate(settings.members)}
         self._keys = keys
         self._known: dict[bytes, Message] = {}
 
@@ -62,6 +63,13 @@ class Mail:
         check_fields(fields, ("u", "t", "u", "b32"))
         check(fields[0] == self._epoch, "wrong_epoch", self._epoch, fields[0])
         return Head(*fields[1:]), parsed.signature
+
+    def member_of(self, signed: bytes) -> int:
+        """The id of the member that a message's kid names, not yet checked; raises Refused."""
+        member = self._members.get(cose.parse(signed).kid)
+        if member is None:
+            raise Refused("unknown_signer", None, None)
+        return member
 
     def open_header(self, signed: bytes) -> int:
         """The id of the member that signed a header vote; raises Refused."""

@@ -9,16 +9,17 @@ replicas is a frame, told apart by its first byte:
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from firmware.wire import cbor
-from firmware.wire.errors import Refused, check
+from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
 from gateway.consensus.types import Batch, Head
 
 PRE_PREPARE, PREPARE, COMMIT, CHECKPOINT, VIEW_CHANGE, NEW_VIEW, FETCH, DATA, STATUS, SUBMIT = range(1, 11)
 NULL_DIGEST = hashlib.sha256(b"\xf6").digest()  # pbft.md 3.6: the digest of nothing, ordered where nobody prepared
+WANTED = 32  # open heights named in one STATUS; who has given a vote there sends it again
 STATUS_SLOTS = 16  # slots of a STATUS: twice the usual depth
 SUBMIT_BYTES = 256 * 1024  # requests of one SUBMIT; one envelope has at most 60 KiB
 VOTE_BYTES = 512  # a PRE-PREPARE, PREPARE or COMMIT has about 150
@@ -94,7 +95,7 @@ class Status(NamedTuple):
     round: int  # counts this sender's STATUSes: who helps beside the primary goes by it
     view_changes: int  # mask: whose VIEW-CHANGE for `view` it holds
     slots: tuple[SlotStatus, ...]
-    certified: tuple[tuple[str, int], ...]  # per channel: certificates are held up to this height
+    wanted: tuple[tuple[str, int], ...]  # (channel, height) of blocks that were executed and lack header votes
     sender: int
 
 
@@ -187,7 +188,7 @@ def _encode_status(message: Status, epoch: int) -> bytes:
     slots = [[s.n, s.has_batch, s.has_pre_prepare, _bytes_of(s.prepares), _bytes_of(s.commits)] for s in message.slots]
     return cbor.encode([
         STATUS, epoch, message.view, message.is_active, message.low, message.decided, message.round,
-        _bytes_of(message.view_changes), slots, [list(pair) for pair in message.certified], message.sender])
+        _bytes_of(message.view_changes), slots, [list(pair) for pair in message.wanted], message.sender])
 
 
 def _bytes_of(mask: int) -> bytes:
@@ -250,12 +251,13 @@ def _status(fields: list, size: int) -> Status:
         check_fields(row, ("u", "*", "*", "b", "b"))
         check(isinstance(row[1], bool) and isinstance(row[2], bool), "malformed", "booleans", row[1:3])
         slots.append(SlotStatus(row[0], row[1], row[2], _mask_of(row[3], size), _mask_of(row[4], size)))
-    certified = []
+    check(len(fields[9]) <= WANTED, "oversize", WANTED, len(fields[9]))
+    wanted = []
     for row in fields[9]:
         check_fields(row, ("t", "u"))
-        certified.append((row[0], row[1]))
+        wanted.append((row[0], row[1]))
     return Status(fields[2], fields[3], fields[4], fields[5], fields[6], _mask_of(fields[7], size),
-                  tuple(slots), tuple(certified), fields[10])
+                  tuple(slots), tuple(wanted), fields[10])
 
 
 def _submit(fields: list, size: int) -> Submit:
@@ -263,7 +265,7 @@ def _submit(fields: list, size: int) -> Submit:
     return Submit(tuple(fields[2]), fields[3])
 
 
-_DECODERS = {
+_DECODERS: dict[int, tuple[tuple[str, ...], Callable[[list, int], Message]]] = {
     PRE_PREPARE: (("u", "u", "b32"), _vote),
     PREPARE: (("u", "u", "b32"), _vote),
     COMMIT: (("u", "u", "b32"), _vote),

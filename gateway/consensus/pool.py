@@ -2,13 +2,13 @@
 
 Each item waits in one of two places: waiting, or flying (in a batch that was accepted and is not yet executed). Beside
 that it may be overdue: its own waiting limit is over and it is not decided; the limit of a seal is a label (30 s), that
-of a transaction a wait (5 ms). Items that came from another replica by SUBMIT have had their wait and are overdue at once.
+of a transaction a wait (5 ms). Items that came from another replica by SUBMIT have had theirs and are overdue at once.
 """
 
 from collections import deque
 from collections.abc import Iterable, Mapping
 from heapq import merge
-from itertools import count
+from itertools import count, islice
 
 from gateway.consensus.types import Item, Now
 
@@ -19,7 +19,7 @@ KINDS = ("seal", "tx")
 
 
 class Entry:
-    __slots__ = ("item", "order", "arrived", "n", "is_relayed", "is_done", "told_ms")
+    __slots__ = ("item", "order", "arrived", "n", "is_relayed", "is_done")
 
     def __init__(self, item: Item, order: int, arrived: Now, is_relayed: bool):
         self.item = item
@@ -28,7 +28,6 @@ class Entry:
         self.n = 0  # the sequence number it flies in, 0 = it waits
         self.is_relayed = is_relayed
         self.is_done = False
-        self.told_ms: int | None = None  # wait label of the last SUBMIT
 
 
 class Pool:
@@ -42,6 +41,7 @@ class Pool:
         self._waiting_bytes = 0
         self._quiet: dict[str, deque[Entry]] = {kind: deque() for kind in KINDS}  # limit not over; may hold done ones
         self.overdue: dict[bytes, Entry] = {}  # not decided, by the moment at which they fell due
+        self._untold: dict[bytes, Entry] = {}  # those of them that the other replicas have not been told of
         self._relayed: dict[bytes, Entry] = {}  # those of them that wait: they close a batch at once
 
     def __len__(self) -> int:
@@ -75,6 +75,7 @@ class Pool:
             self._leave(entry)
             entry.is_done = True
             self.overdue.pop(key, None)
+            self._untold.pop(key, None)
 
     def fly(self, keys: Iterable[bytes], n: int) -> None:
         """Notes that the batch at n holds these items."""
@@ -84,10 +85,32 @@ class Pool:
                 self._leave(entry)
                 entry.n = n
 
+    def free(self, keys: Iterable[bytes], n: int) -> None:
+        """Lets those of the items that fly in n wait again."""
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is not None and entry.n == n:
+                entry.n = 0
+                self._wait(entry)
+        self._sort()
+
     def settle(self, keys: Iterable[bytes]) -> None:
         """Notes that these items are decided: nobody needs to be suspected for them any more."""
         for key in keys:
             self.overdue.pop(key, None)
+            self._untold.pop(key, None)
+
+    def take_untold(self) -> list[bytes]:
+        """Requests of the overdue items that wait and that the others have not been told of; told from now on."""
+        told = [entry for entry in self._untold.values() if not entry.n]
+        for entry in told:
+            del self._untold[entry.item.key]
+        return [entry.item.request for entry in told]
+
+    def foremost_overdue(self, number: int) -> list[bytes]:
+        """Requests of those that have been overdue longest, and wait."""
+        return [entry.item.request for entry in islice(
+            (entry for entry in self.overdue.values() if not entry.n), number)]
 
     def release(self, above: int) -> None:
         """Lets all items that fly in n > `above` wait again, each at its old place: after a view change."""
@@ -95,9 +118,7 @@ class Pool:
             if entry.n > above:
                 entry.n = 0
                 self._wait(entry)
-        for kind in KINDS:
-            ordered = sorted(self._waiting[kind].values(), key=_order)
-            self._waiting[kind] = {entry.item.key: entry for entry in ordered}
+        self._sort()
 
     def advance(self, now: Now, decided: int) -> None:
         """Moves those whose waiting limit is over to the overdue ones; what flies in n <= `decided` needs no care."""
@@ -107,6 +128,7 @@ class Pool:
                 entry = quiet.popleft()
                 if not entry.is_done and not 0 < entry.n <= decided:
                     self.overdue[entry.item.key] = entry
+                    self._untold[entry.item.key] = entry
 
     def is_due(self, now: Now, is_idle: bool) -> bool:
         """Tells whether a batch closes now; `is_idle`: nothing is in flight, transactions need not wait."""
@@ -159,6 +181,11 @@ class Pool:
             taken.append(item)
         self.fly([item.key for item in taken], n)
         return taken
+
+    def _sort(self) -> None:
+        for kind in KINDS:
+            ordered = sorted(self._waiting[kind].values(), key=_order)
+            self._waiting[kind] = {entry.item.key: entry for entry in ordered}
 
     def _is_over(self, entry: Entry, now: Now) -> bool:
         if entry.is_relayed:

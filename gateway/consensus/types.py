@@ -57,7 +57,7 @@ class Settings(NamedTuple):
 
     epoch: int
     members: Sequence  # firmware.wire.certificate.Member, sorted by kid; id = index
-    index: int  # own id
+    index: int  # type: ignore[assignment]  # own id (hides tuple.index, which nobody needs here)
     chain_id: bytes
     parameters: Mapping[str, int]  # firmware.wire.genesis.PARAMETERS
     channel: str = "trade"

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from firmware.wire import certificate
 from firmware.wire.certificate import Certificate
+from gateway.consensus.messages import WANTED
 from gateway.consensus.types import Certified, Head
-
-AGAIN = 32  # own votes sent again to one who lacks them, at a time
 
 
 class Tally:
@@ -35,6 +34,7 @@ class HeaderVotes:
         self._tallies: dict[str, dict[int, Tally]] = {channel: {} for channel in channels}
         self.floors: dict[str, int] = {channel: 0 for channel in self._tallies}  # up to here nothing is asked any more
         self._heads: dict[str, int] = {channel: 0 for channel in self._tallies}
+        self._open: dict[tuple[str, int], None] = {}  # executed here, not certified
 
     def wants(self, head: Head, sender: int) -> bool:
         """Tells whether a vote is worth its signature's check."""
@@ -60,6 +60,8 @@ class HeaderVotes:
         tally = self._tallies[head.channel].setdefault(head.height, Tally())
         tally.own_hash = head.header_hash
         self._heads[head.channel] = max(self._heads[head.channel], head.height)
+        if not tally.is_certified:
+            self._open[head.channel, head.height] = None
         self._raise_floor(head.channel, self._heads[head.channel] - 4 * self._window)
         return self._certify(head.channel, head.height, tally)
 
@@ -77,25 +79,20 @@ class HeaderVotes:
         return [tally.own_vote for channel in sorted(self._tallies)
                 for _, tally in sorted(self._tallies[channel].items()) if tally.own_vote is not None]
 
-    def votes_above(self, channel: str, height: int) -> list[bytes]:
-        """Own votes for one whose certificates end at `height`, lowest first."""
-        tallies = self._tallies.get(channel, {})
-        lacking = [tallies[above].own_vote for above in sorted(tallies) if above > height]
-        return [vote for vote in lacking if vote is not None][:AGAIN]
+    def own_vote(self, channel: str, height: int) -> bytes | None:
+        tally = self._tallies.get(channel, {}).get(height)
+        return tally.own_vote if tally else None
 
-    def certified_heights(self) -> tuple[tuple[str, int], ...]:
-        """Per channel the height up to which nothing is open."""
-        out = []
-        for channel in sorted(self._tallies):
-            open_heights = [height for height, tally in self._tallies[channel].items()
-                            if not tally.is_certified and tally.own_hash is not None]
-            out.append((channel, min(open_heights) - 1 if open_heights else self._heads[channel]))
-        return tuple(out)
+    def wanted(self, turn: int) -> tuple[tuple[str, int], ...]:
+        """Heights that were executed here and lack a certificate; others of them at each turn, where they are many."""
+        heights = sorted(self._open)
+        at = turn * WANTED % len(heights) if len(heights) > WANTED else 0
+        return tuple((heights + heights)[at:at + min(WANTED, len(heights))])
 
+    @property
     def is_open(self) -> bool:
         """Tells whether a block executed here lacks its certificate."""
-        return any(tally.own_hash is not None and not tally.is_certified
-                   for tallies in self._tallies.values() for tally in tallies.values())
+        return bool(self._open)
 
     def become_stable(self, heads: Sequence[Head]) -> None:
         """Forgets the certified heights below a stable checkpoint's heads."""
@@ -125,6 +122,7 @@ class HeaderVotes:
             self.floors[channel] = height
             self._heads[channel] = max(self._heads[channel], height)
             self._tallies[channel] = {at: tally for at, tally in self._tallies[channel].items() if at > height}
+            self._open = {place: None for place in self._open if place[0] != channel or place[1] > height}
 
     def _certify(self, channel: str, height: int, tally: Tally) -> Certified | None:
         if tally.is_certified or tally.own_hash is None:
@@ -134,6 +132,7 @@ class HeaderVotes:
         if len(signed) < self._quorum:
             return None
         tally.is_certified = True
+        self._open.pop((channel, height), None)
         tally.votes = {}
         signed = signed[: self._quorum]
         data = certificate.encode(Certificate(

@@ -1,0 +1,280 @@
+"""Makes what all parts of a replica share: its numbers, its memory, its outbox.
+
+The parts are one class in layers, each in its file and each using only what lies below it:
+`core` < `ordering` (normal case) < `stability` (execution, checkpoints, header votes) < `viewing` (view changes)
+< `catchup` (STATUS, missing messages) < `timing` (every limit of time) < `replica` (what a driver calls).
+"""
+
+from collections.abc import Callable
+
+from firmware.wire.certificate import faults, quorum
+from firmware.wire.errors import Refused
+from gateway.consensus import durable
+from gateway.consensus.checkpoints import Checkpoints, Stable
+from gateway.consensus.guard import Guard
+from gateway.consensus.log import Body, Log
+from gateway.consensus.mail import Mail
+from gateway.consensus.messages import ViewChange, frame
+from gateway.consensus.pool import Pool
+from gateway.consensus.types import (
+    Behind,
+    Certified,
+    Check,
+    Decision,
+    Executed,
+    Head,
+    Keys,
+    Now,
+    Ready,
+    Send,
+    Settings,
+)
+from gateway.consensus.viewchange import Rules
+from gateway.consensus.votes import HeaderVotes
+
+EVIDENCE = 16  # pairs of messages that prove a liar: the first ones tell the story
+
+
+class Core:
+    """State and outbox. Names without underscore may be read by anybody."""
+
+    def __init__(self, settings: Settings, keys: Keys, identify: Callable[[bytes], bytes], executed: Executed,
+                 now: Now):
+        check_settings(settings)
+        size = len(settings.members)
+        parameters = settings.parameters
+        self.index = settings.index
+        self.size = size
+        self.quorum = quorum(size)
+        self.faults = faults(size)
+        self.interval = parameters["checkpoint_interval"]
+        self.evidence: list[tuple[bytes, bytes]] = []  # contradictory signed messages of one member
+        self.refused: dict[str, int] = {}
+        self.dropped = 0  # votes that came too late to matter: no fault of anybody
+        self.is_halted = False  # own state differs from a proven one: no vote any more
+        self._settings = settings
+        self._parameters = parameters
+        self._identify = identify
+        self._now = now
+        self._rules = Rules(size, self.quorum, parameters["log_window"])
+        self._guard = Guard()
+        self._mail = Mail(settings, keys, self._guard)
+        self._log = Log(parameters["log_window"])
+        self._pool = Pool(parameters)
+        self._checkpoints = Checkpoints(self.quorum)
+        self._header_votes = HeaderVotes(
+            settings.epoch, self.quorum, parameters["log_window"], [head.channel for head in executed.heads])
+        # views
+        self.view = 0
+        self.active = True
+        self._new_view: bytes | None = None  # the NEW-VIEW of the present view, signed
+        self._view_changes: dict[int, tuple[ViewChange, bytes]] = {}  # sender: its highest one
+        self._future: dict[int, list[tuple[int, bytes]]] = {}  # sender: (view, frame) of views to come
+        # order
+        self.last_executed = executed.n
+        self.last_decided = executed.n  # handed out as Decision
+        self._accepted_high = executed.n  # pre-prepared in this view, or decided
+        self._unaccepted: dict[int, bytes] = {}  # n of O whose batch is not yet at hand: digest
+        self._flights: dict[int, tuple[bytes, ...]] = {}  # n of accepted and not yet executed batches: keys
+        self._flying: dict[bytes, int] = {}  # key: n
+        self._heads = {head.channel: head for head in executed.heads}
+        self._state_root = executed.state_root
+        self._decided_time_s = executed.time_s
+        self._started_s = now.label_ms // 1000
+        self._stable: Stable | None = None
+        self._ahead: Stable | None = None  # proven, not yet reached
+        self._ahead_ms = 0  # wait label of its proof
+        self._behind_ms = 0  # wait label of the last request for blocks
+        self._behind: Stable | None = None  # proven, out of reach of the others' logs: the driver fetches blocks
+        self._wanted: dict[bytes, tuple[int, int]] = {}  # digest of a missing batch: (attempts, wait label of the next)
+        # what others asked for and said
+        self._relayed: dict[bytes, None] = {}  # hashes of requests that came by SUBMIT, oldest first
+        self._buckets: dict[int, tuple[int, int]] = {}  # member: (thousandths of tokens, wait label)
+        self._tell_again_ms = now.wait_ms
+        self._watches: dict[str, tuple[int, object, int]] = {}  # kind of subject: (view, subject, since)
+        # outbox
+        self._records: list[bytes] = []
+        self._is_compacting = False
+        self._sends: list[Send] = []
+        self._checks: list[Check] = []
+        self._decisions: list[Decision] = []
+        self._certified: list[Certified] = []
+        self._submitted: list[bytes] = []
+        self._behind_duty: Behind | None = None
+        self._alarms: list[str] = []
+        # progress, for the timers
+        self._is_primary_faulty = False
+        self._has_progressed = True  # decided something new in this view
+        self._patience_ms = parameters["view_change_ms"]  # T_vc, doubled by each view in which nothing new is decided
+        self._view_deadline_ms: int | None = None  # q have stopped: until then the NEW-VIEW must be here
+        self._progress_ms = now.wait_ms
+
+    @property
+    def primary(self) -> int:
+        """The id of the present view's primary."""
+        return self.view % self.size
+
+    @property
+    def is_primary(self) -> bool:
+        return self.active and self.primary == self.index
+
+    @property
+    def low(self) -> int:
+        """h: the last stable checkpoint."""
+        return self._log.low
+
+    @property
+    def in_flight(self) -> int:
+        """Sequence numbers accepted here and not yet decided."""
+        return max(0, self._accepted_high - self.last_decided)
+
+    @property
+    def pending(self) -> int:
+        """Items that are not yet executed."""
+        return len(self._pool)
+
+    # --- outbox ---
+
+    def _persist(self, record: bytes) -> None:
+        self._records.append(record)
+
+    def _send(self, signed: bytes, to: int | None = None, batch: bytes | None = None) -> None:
+        if self.size > 1:
+            self._sends.append(Send(to, frame(signed, batch)))
+
+    def _send_header_vote(self, vote: bytes, to: int | None = None) -> None:
+        if self.size > 1:
+            self._sends.append(Send(to, b"h" + vote))
+
+    def _count(self, refused: Refused) -> None:
+        self.refused[refused.reason] = self.refused.get(refused.reason, 0) + 1
+
+    def _accuse(self, member: int, first: bytes, second: bytes, what: str) -> None:
+        """Keeps two messages that no honest member would both sign."""
+        if len(self.evidence) < EVIDENCE and (first, second) not in self.evidence:
+            self.evidence.append((first, second))
+            self._alarms.append("member %d contradicts itself: %s" % (member, what))
+
+    def _halt(self, why: str) -> None:
+        if not self.is_halted:
+            self.is_halted = True
+            self._alarms.append("stopped voting: " + why)
+
+    def _note_progress(self) -> None:
+        self._progress_ms = self._now.wait_ms
+
+    def _take_ready(self) -> Ready:
+        """Empties the outbox."""
+        compact = self._compact() if self._is_compacting else None
+        ready = Ready(self._records, compact, self._sends, self._checks, self._decisions, self._certified,
+                      self._submitted, self._behind_duty, self._alarms)
+        self._records, self._sends, self._checks, self._decisions = [], [], [], []
+        self._certified, self._submitted, self._alarms = [], [], []
+        self._behind_duty = None
+        self._is_compacting = False
+        return ready
+
+    # --- memory ---
+
+    def _newest_time_s(self) -> int:
+        """Time of the newest batch accepted: the next one must not be older."""
+        newest = self._decided_time_s
+        for n in range(self.last_decided + 1, self._accepted_high + 1):
+            slot = self._log.get(n)
+            body = self._log.body(slot.digest) if slot and slot.digest else None
+            if body:
+                newest = max(newest, body.batch.time_s)
+        return newest
+
+    def _want(self, digest: bytes) -> None:
+        self._wanted.setdefault(digest, (0, self._now.wait_ms))
+
+    def _keys_of(self, body: Body) -> tuple[bytes, ...]:
+        """The keys of a batch's items; one that has none (a liar's batch) is nobody's."""
+        if not body.keys and body.batch.items:
+            keys = []
+            for item in body.batch.items:
+                try:
+                    keys.append(self._identify(item))
+                except Refused as refused:
+                    self._count(refused)
+            body.keys = tuple(keys)
+        return body.keys
+
+    def _fly(self, n: int, body: Body) -> None:
+        """Notes that a batch is under way."""
+        keys = self._keys_of(body)
+        if self._flights.get(n, keys) != keys:
+            self._free(n)  # another batch was decided here than the one accepted
+        self._flights[n] = keys
+        for key in keys:
+            self._flying[key] = n
+        self._pool.fly(keys, n)
+
+    def _land(self, n: int) -> tuple[bytes, ...]:
+        """Notes that the batch at n is executed; its keys."""
+        keys = self._flights.pop(n, ())
+        for key in keys:
+            if self._flying.get(key) == n:
+                del self._flying[key]
+        return keys
+
+    def _free(self, n: int) -> None:
+        """Notes that the batch accepted at n will not be executed there: its items wait again."""
+        self._pool.free(self._land(n), n)
+
+    def _free_undecided(self) -> None:
+        """After a view change: what is not decided may come back, or not."""
+        for n in [n for n in self._flights if n > self.last_decided]:
+            self._land(n)
+        self._pool.release(self.last_decided)
+
+    def _compact(self) -> list[bytes]:
+        """All that still counts, as a new votes log."""
+        records = [durable.floors(sorted(self._header_votes.floors.items()))]
+        if self._stable is not None:
+            records.append(durable.stable(self._stable.proof))
+        own = self._view_changes.get(self.index)
+        if self.active and self._new_view is not None:
+            records.append(durable.active(self._new_view))
+        elif not self.active and own is not None:
+            records.append(durable.stopped(own[1]))
+        records.extend(durable.header_vote(vote) for vote in self._header_votes.own_votes())
+        records.extend(durable.checkpoint(signed) for signed in self._checkpoints.of(self.index))
+        written: set[bytes] = set()
+
+        def batch_once(digest: bytes) -> bytes | None:
+            body = self._log.body(digest)
+            if body is None or digest in written:
+                return None
+            written.add(digest)
+            return body.data
+
+        for slot in self._log:
+            certificate = slot.certificate
+            if certificate is not None and not (slot.is_prepared and slot.pre_prepare):
+                records.append(durable.accepted(certificate.proof.pre_prepare, batch_once(certificate.digest), None))
+                records.append(durable.prepared(slot.n, certificate.proof, slot.own_commit))
+            if slot.is_accepted and slot.pre_prepare is not None and slot.digest is not None:
+                records.append(durable.accepted(slot.pre_prepare, batch_once(slot.digest), slot.own_prepare))
+                if slot.is_prepared and certificate is not None:
+                    records.append(durable.prepared(slot.n, certificate.proof, slot.own_commit))
+        return records
+
+
+def check_settings(settings: Settings) -> None:
+    """Raises ValueError for numbers that no cluster can run with."""
+    parameters = settings.parameters
+    if not 0 <= settings.index < len(settings.members):
+        raise ValueError("index %d of %d members" % (settings.index, len(settings.members)))
+    if not 0 < parameters["checkpoint_interval"] <= parameters["log_window"]:
+        raise ValueError("checkpoint_interval %d, log_window %d" % (
+            parameters["checkpoint_interval"], parameters["log_window"]))
+    if settings.depth < 1 or parameters["batch_items"] < 1 or parameters["timeout_ms"] < 1:
+        raise ValueError("depth %d, batch_items %d, timeout_ms %d" % (
+            settings.depth, parameters["batch_items"], parameters["timeout_ms"]))
+
+
+def heads_of(heads: dict[str, Head]) -> tuple[Head, ...]:
+    """The heads by channel's name, as a CHECKPOINT carries them."""
+    return tuple(heads[channel] for channel in sorted(heads))

@@ -1,0 +1,208 @@
+"""Makes a few Replicas talk in one process, under a test's hand: messages wait until they are delivered or dropped."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+
+from firmware.wire import genesis
+from gateway.consensus import messages
+from gateway.consensus.keys import CoseKeys
+from gateway.consensus.mail import Mail
+from gateway.consensus.replica import Replica
+from gateway.consensus.types import Batch, Executed, Head, Item, Now, Ready, Settings
+from tests.cluster.keys import Keyring
+
+CHAIN_ID = bytes(31) + b"\x01"
+NAMES = {messages.PRE_PREPARE: "PRE-PREPARE", messages.PREPARE: "PREPARE", messages.COMMIT: "COMMIT",
+         messages.CHECKPOINT: "CHECKPOINT", messages.VIEW_CHANGE: "VIEW-CHANGE", messages.NEW_VIEW: "NEW-VIEW",
+         messages.FETCH: "FETCH", messages.DATA: "DATA", messages.STATUS: "STATUS", messages.SUBMIT: "SUBMIT"}
+START = Now(1_700_000_000_000, 5_000)
+
+
+def identify(leaf: bytes) -> bytes:
+    return hashlib.sha256(leaf).digest()
+
+
+def item(text: str, kind: str = "tx", client: bytes = b"") -> Item:
+    leaf = text.encode()
+    return Item(identify(leaf), kind, leaf, b"request " + leaf, client)
+
+
+class Ledger:
+    """What a driver's ledger keeps: the batches, one header hash per block, one state root."""
+
+    def __init__(self) -> None:
+        self.n = 0
+        self.root = bytes(32)
+        self.heads = [Head("trade", 0, bytes(32))]
+        self.batches: list[Batch | None] = [None]  # by n
+        self.time_s = 0
+
+    def execute(self, n: int, batch: Batch | None) -> list[Head]:
+        assert n == self.n + 1
+        self.n = n
+        self.batches.append(batch)
+        if batch is None:
+            return []
+        self.time_s = batch.time_s
+        self.root = hashlib.sha256(self.root + repr(batch).encode()).digest()
+        self.heads.append(Head("trade", len(self.heads), hashlib.sha256(self.root).digest()))
+        return [self.heads[-1]]
+
+    def position(self) -> Executed:
+        return Executed(self.n, self.root, [self.heads[-1]], self.time_s)
+
+    def leaves(self) -> list[bytes]:
+        return [leaf for batch in self.batches if batch for leaf in batch.items]
+
+
+class Node:
+    """One replica with its disk and its ledger, and the driver that obeys it."""
+
+    def __init__(self, net: "Net", index: int):
+        self.net, self.index = net, index
+        self.ledger = Ledger()
+        self.votes: list[bytes] = []
+        self.certified: dict[int, bytes] = {}
+        self.alarms: list[str] = []
+        self.behinds: list = []
+        self.persisted_bytes = 0
+        self.check: Callable[[Batch], str | None] = lambda batch: None
+        self.do_execute = True
+        self.decisions: deque = deque()
+        self.is_up = False
+        self.boot()
+
+    def boot(self) -> None:
+        net = self.net
+        settings = Settings(0, net.ring.members, self.index, CHAIN_ID, net.parameters, depth=net.depth)
+        self.decisions.clear()
+        self.replica = Replica(settings, net.keys(self.index), identify, self.ledger.position(), list(self.votes),
+                               now=net.now)
+        self.is_up = True
+        self.obey(self.replica.start(net.now))
+
+    def restart(self) -> None:
+        """A crash between two events: what was synced and executed stays."""
+        self.boot()
+
+    def obey(self, ready: Ready) -> None:
+        self.votes.extend(ready.persist)
+        self.persisted_bytes += sum(map(len, ready.persist))
+        if ready.compact is not None:
+            self.votes = list(ready.compact)
+        for send in ready.send:
+            for to in range(self.net.size) if send.to is None else [send.to]:
+                if to != self.index:
+                    self.net.post(self.index, to, send.data)
+        for asked in ready.check:
+            self.obey(self.replica.checked(asked.digest, self.check(asked.batch), self.net.now))
+        self.decisions.extend(ready.decided)
+        self.work()
+        for certified in ready.certified:
+            self.certified[certified.height] = certified.certificate
+        for request in ready.submitted:
+            self.submit(item(request.removeprefix(b"request ").decode(), self.net.kind))
+        if ready.behind is not None:
+            self.behinds.append(ready.behind)
+        self.alarms.extend(ready.alarms)
+
+    def work(self) -> None:
+        while self.do_execute and self.decisions:
+            n, batch = self.decisions.popleft()
+            if n <= self.ledger.n:
+                continue
+            heads = self.ledger.execute(n, batch)
+            self.obey(self.replica.executed(n, heads, self.ledger.root, self.net.now))
+
+    def submit(self, thing: Item) -> None:
+        if thing.data not in self.ledger.leaves():
+            self.obey(self.replica.submit(thing, self.net.now))
+
+    def install(self) -> None:
+        """Answers the newest `Behind` from the ledger of a holder."""
+        behind = self.behinds[-1]
+        source = self.net.nodes[behind.holders[0]].ledger
+        for n in range(self.ledger.n + 1, behind.n + 1):
+            self.ledger.execute(n, source.batches[n])
+        assert self.ledger.root == behind.state_root
+        self.obey(self.replica.installed(self.ledger.position(), self.net.now))
+
+
+class Net:
+    """n nodes and the messages between them: (from, to, name, frame), in order of sending."""
+
+    def __init__(self, size: int, depth: int = 8, seed: int = 1, **parameters: int):
+        self.size, self.depth, self.now, self.kind = size, depth, START, "tx"
+        self.parameters = genesis.parameters(parameters)
+        self.ring = Keyring(seed, size, False)
+        self.queue: deque[tuple[int, int, str, bytes]] = deque()
+        self.cut: Callable[[int, int, str], bool] = lambda sender, to, name: False  # True = lost
+        self.heard: list[tuple[int, int, str]] = []
+        self.opener = Mail(Settings(0, self.ring.members, 0, CHAIN_ID, self.parameters), self.keys(0), None)  # type: ignore[arg-type]
+        self.nodes: list[Node] = []
+        for index in range(size):
+            self.nodes.append(Node(self, index))
+
+    def keys(self, index: int) -> CoseKeys:
+        return CoseKeys(self.ring.signers[index], self.ring.members, CHAIN_ID, self.ring.verify_digest)
+
+    def name_of(self, frame: bytes) -> str:
+        if frame[:1] == b"h":
+            return "HEADER-VOTE"
+        message = self.opener.peek(messages.open_frame(frame)[0])
+        if isinstance(message, messages.Vote):
+            return NAMES[message.type]
+        kind = type(message).__name__
+        return {"ViewChange": "VIEW-CHANGE", "NewView": "NEW-VIEW"}.get(kind, kind.upper())
+
+    def post(self, sender: int, to: int, frame: bytes) -> None:
+        self.queue.append((sender, to, self.name_of(frame), frame))
+
+    def run(self, until: Callable[[], bool] | None = None, bound: int = 100_000) -> None:
+        """Delivers what is under way, in order; lost is what `cut` says, and what goes to nodes that are down."""
+        for _ in range(bound):
+            if not self.queue or (until and until()):
+                return
+            sender, to, name, frame = self.queue.popleft()
+            node = self.nodes[to]
+            if not node.is_up or not self.nodes[sender].is_up or self.cut(sender, to, name):
+                continue
+            self.heard.append((sender, to, name))
+            node.obey(node.replica.receive(frame, self.now))
+        raise AssertionError("no rest after %d messages" % bound)
+
+    def pass_time(self, ms: int, speed: int = 1) -> None:
+        """Lets time go by, in the steps that the replicas ask for, and delivers what they say."""
+        end = self.now.wait_ms + ms
+        self.run()
+        while self.now.wait_ms < end:
+            steps = [end - self.now.wait_ms]
+            for node in self.nodes:
+                if node.is_up:
+                    label, wait = node.replica.wake()
+                    if label is not None:
+                        steps.append(-(-(label - self.now.label_ms) // speed))
+                    if wait is not None:
+                        steps.append(wait - self.now.wait_ms)
+            step = max(1, min(steps))
+            self.now = Now(self.now.label_ms + step * speed, self.now.wait_ms + step)
+            for node in self.nodes:
+                if node.is_up:
+                    node.obey(node.replica.tick(self.now))
+            self.run()
+
+    def stop(self, *indexes: int) -> None:
+        for index in indexes:
+            self.nodes[index].is_up = False
+
+    def views(self) -> list[int]:
+        return [node.replica.view for node in self.nodes if node.is_up]
+
+    def leaves(self) -> list[bytes]:
+        """What all running nodes have executed; they must agree."""
+        ledgers = [node.ledger for node in self.nodes if node.is_up]
+        shortest = min(ledgers, key=lambda ledger: ledger.n)
+        for ledger in ledgers:
+            assert ledger.batches[: shortest.n + 1] == shortest.batches
+        return shortest.leaves()
