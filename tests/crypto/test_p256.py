@@ -105,13 +105,7 @@ def test_only_the_uncompressed_form_below_the_prime_is_a_key() -> None:
         assert not p256.is_public_key(other)
         assert not p256.verify_digest(other, DIGEST, SIGNATURE) and not openssl.verify_digest(other, DIGEST, SIGNATURE)
     # A point whose x is small enough to be written as x + p as well (x < 2^256 - p).
-    x = 1
-    while True:
-        square = (x * x * x - 3 * x + p256.B) % p256.P
-        y = pow(square, (p256.P + 1) // 4, p256.P)
-        if y * y % p256.P == square:
-            break
-        x += 1
+    x, y = _first_point(1)
     point = x.to_bytes(32, "big") + y.to_bytes(32, "big")
     assert p256.is_public_key(b"\x04" + point)
     assert not p256.is_public_key(b"\x04" + (x + p256.P).to_bytes(32, "big") + y.to_bytes(32, "big"))
@@ -144,13 +138,7 @@ def test_a_verdict_at_infinity_is_false() -> None:
 def test_r_above_the_field_minus_the_order_is_found_by_its_second_candidate() -> None:
     # A nonce whose x lies in n..p-1 gives r = x - n. None is known by search (chance 2^-32 each), but a point with such
     # an x is: solve for y, take it as R, and choose a key and digest for it: Q = (s*R - h*G) / r.
-    x = p256.N + 1
-    while True:
-        square = (x * x * x - 3 * x + p256.B) % p256.P
-        y = pow(square, (p256.P + 1) // 4, p256.P)
-        if y * y % p256.P == square:
-            break
-        x += 1
+    x, y = _first_point(p256.N + 1)
     assert p256.N < x < p256.P
     r, s, h = x - p256.N, 1, 1
     point = b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
@@ -182,3 +170,13 @@ def test_wrong_use_is_a_value_error() -> None:
         p256.public_key(b"\x01" * 32, blind=p256.P)
     with pytest.raises(ValueError):
         p256.invert(p256.P, p256.P)
+
+
+def _first_point(x: int) -> tuple[int, int]:
+    """The point with the smallest x from here on."""
+    while True:
+        square = (x * x * x - 3 * x + p256.B) % p256.P
+        y = pow(square, (p256.P + 1) // 4, p256.P)
+        if y * y % p256.P == square:
+            return x, y
+        x += 1
