@@ -20,8 +20,8 @@ from gateway.ledger.damage import Damaged
 NUMBERED = ("facts", "blocks", "certificates", "envelopes", "chains", "steps", "undo")
 NAMED = ("state", "transactions")
 # Small pages: a durable step writes whole pages, and most of ours change some hundred bytes (tests/ledger/written.py).
-PAGE_BYTES = 2048
-CHECKPOINT_PAGES = 2000  # 4 MB of WAL, so that a page that changes with every block is copied once in some fifty
+PAGE_BYTES = 1024
+CHECKPOINT_PAGES = 2000  # 2 MB of WAL, so that a page that changes with every block is copied once in some seventy
 CACHE_KIB = 4096
 BUSY_MS = 5000  # only a backup or a checkpoint of a reader can hold the lock, and neither for long
 

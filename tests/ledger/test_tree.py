@@ -24,7 +24,8 @@ def _root_by_definition(pairs: dict[bytes, bytes]) -> bytes:
 
 @given(st.lists(_CHANGES, min_size=1, max_size=4))
 def test_any_changes_and_their_undoing(rounds: list[dict[bytes, bytes | None]]) -> None:
-    tree, pairs = StateTree(), {}
+    tree = StateTree()
+    pairs: dict[bytes, bytes] = {}
     for changes in rounds:
         before_root = tree.root()
         before = tree.apply(changes)
