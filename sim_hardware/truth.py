@@ -54,8 +54,11 @@ class TruthFile:
     def write(self, rows: Iterable[Row]) -> None:
         """Append the rows in one write, so that a kill leaves whole rows or a torn last line, which opening mends."""
         data = "".join(f"{row.point},{row.time_ms},{row.unit},{row.type},{row.registers}\n" for row in rows).encode()
-        while data:
-            data = data[os.write(self._file, data):]
+        try:
+            while data:
+                data = data[os.write(self._file, data):]
+        except OSError as error:
+            raise SimError("truth", f"{self.path}: {error.strerror}") from error
 
     def close(self) -> None:
         os.close(self._file)

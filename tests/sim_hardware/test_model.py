@@ -1,5 +1,6 @@
 """Energy is the exact integral of power; a point is a function of seed, point and step alone."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -74,9 +75,29 @@ def test_values_are_plausible() -> None:
         apparent = values["voltage_l1"] * values["current_l1"] / 1000
         assert abs(apparent - values["apparent_power_l1"]) <= values["voltage_l1"] / 1000 + 1
     assert len({values["active_power_l1"] for values in all_values}) > 1300, "noise moves the power"
+    for values in all_values:
+        active, reactive, whole = (values[kind + "_power_l1"] for kind in ("active", "reactive", "apparent"))
+        assert whole == math.isqrt(active * active + reactive * reactive) > active > 0 < reactive
+        assert abs(values["power_factor_l1"] / 10**6 - active / whole) < 2e-6
+        assert abs(math.cos(math.radians(values["phase_angle_l1"] / 1000)) - active / whole) < 2e-5
     loaded = max(all_values, key=lambda values: values["active_power_l1"])
     idle = min(all_values, key=lambda values: values["active_power_l1"])
     assert loaded["voltage_l1"] < idle["voltage_l1"], "voltage sags under load"
+
+
+def test_three_phases_add_up() -> None:
+    values = model("table4:LA1").values(DAY * 1440 + 600)
+    volts, amps = ([values[f"{kind}_l{phase}"] for phase in (1, 2, 3)] for kind in ("voltage", "current"))
+    assert values["voltage_avg_ln"] == sum(volts) // 3 and values["current_total"] == sum(amps)
+    for name, first, second in (("voltage_l12", 0, 1), ("voltage_l23", 1, 2), ("voltage_l31", 2, 0)):
+        between = abs(volts[first] - volts[second] * complex(-0.5, 0.75 ** 0.5))
+        assert abs(values[name] - between) < 2
+    turn = complex(-0.5, 0.75 ** 0.5)
+    assert abs(values["current_n"] - abs(amps[0] + amps[1] * turn + amps[2] * turn ** 2)) < 2
+    for kind in ("import", "export", "sum"):
+        for which in ("active", "reactive"):
+            assert values[f"energy_{which}_{kind}_total"] == sum(
+                values[f"energy_{which}_{kind}_l{phase}"] for phase in (1, 2, 3))
 
 
 def test_demand_is_the_last_quarter_s_mean() -> None:
