@@ -1,0 +1,105 @@
+"""Makes faults happen to a world, one at a time, chosen and aimed by its chance; and its chain parameters."""
+
+from random import Random
+from typing import Any
+
+from firmware.wire import genesis
+from tests.cluster.profile import Profile
+
+FUSE_STEPS = 14  # a crash comes within this many duties: a Ready has rarely more
+PAUSES_MS = (1_000, 5_000, 60_000, 600_000)
+
+
+def parameters(chance: Random, profile: Profile) -> dict[str, int]:
+    """Small marks and batches, so that 300 events see checkpoints, full windows and batch limits."""
+    interval = profile.checkpoint_interval
+    return genesis.parameters({
+        "checkpoint_interval": interval,
+        "log_window": 2 * interval,
+        "view_change_max_ms": chance.choice((8_000, 60_000)),
+        "batch_items": chance.choice((1, 3, 500)),
+        "client_items": chance.choice((2, 128)),
+        "wait_seal_ms": chance.choice((100, 1_000, 5_000)) * profile.speed,
+        "heartbeat_s": 900 if profile.speed > 1 else chance.choice((20, 900)),
+        "time_ahead_s": 2 * profile.speed,
+        "time_behind_s": 10 * profile.speed,
+    })
+
+
+def inject(world: Any, kind: str) -> None:
+    """Lets one fault happen."""
+    note = _FAULTS[kind](world)
+    world.note_fault(f"{kind}: {note}")
+
+
+def _crash(world: Any) -> str:
+    """Lights a fuse at one machine: it dies at a seam between two of its next duties."""
+    machine = world.chance.choice(world.machines)
+    machine.fuse = world.chance.randrange(FUSE_STEPS)
+    return f"{machine.index} within {machine.fuse} steps"
+
+
+def _crash_all(world: Any) -> str:
+    for machine in world.machines:
+        machine.crash("all")
+    return "everybody"
+
+
+def _split(world: Any) -> str:
+    kind = world.network.split(world.profile.size)
+    if world.chance.random() < 0.8:
+        world.mend_at_ms = world.now_ms + world.chance.choice((100, 3_000, 10_000, 60_000))
+    return f"{kind} {sorted(world.network.cut)}"
+
+
+def _heal(world: Any) -> str:
+    world.network.heal()
+    return "all links"
+
+
+def _pause(world: Any) -> str:
+    machine = world.chance.choice(world.machines)
+    pause_ms = world.chance.choice(PAUSES_MS)
+    machine.paused_until = world.now_ms + pause_ms
+    return f"{machine.index} for {pause_ms} ms"
+
+
+def _flap(world: Any) -> str:
+    sender, receiver = world.chance.sample(range(world.profile.size), 2)
+    cut = world.network.cut
+    if (sender, receiver) in cut:
+        cut.discard((sender, receiver))
+        return f"{sender} to {receiver} up"
+    cut.add((sender, receiver))
+    return f"{sender} to {receiver} down"
+
+
+def _jump(world: Any) -> str:
+    machine = world.chance.choice(world.machines)
+    machine.skew_ms = world.chance.choice((-3_600_000, -11_000, -1_000, 1_000, 3_000, 3_600_000))
+    return f"clock of {machine.index} to {machine.skew_ms} ms"
+
+
+def _swizzle(world: Any) -> str:
+    """Takes some members off one by one and puts others back, so that no group stays together."""
+    members = list(range(world.profile.size))
+    gone = world.chance.sample(members, world.chance.randint(1, len(members) - 1)) if len(members) > 1 else []
+    back = world.chance.sample(members, world.chance.randint(0, len(members)))
+    for member in gone:
+        for other in members:
+            if other != member:
+                world.network.cut.update(((member, other), (other, member)))
+    world.network.cut = {pair for pair in world.network.cut if pair[0] not in back and pair[1] not in back}
+    return f"off {gone}, back {back}"
+
+
+_FAULTS = {
+    "crash": _crash,
+    "crash all": _crash_all,
+    "split": _split,
+    "heal": _heal,
+    "pause": _pause,
+    "flap": _flap,
+    "jump": _jump,
+    "swizzle": _swizzle,
+}

@@ -1,0 +1,68 @@
+"""Makes the world whole again after the faults, and demands that it then finishes its work within a bound.
+
+Invariant 24: with q healthy connected replicas and bounded delay every item that an honest machine holds is executed by
+every honest machine, heads are equal, the newest is certified everywhere, and no more views are needed.
+"""
+
+from typing import Any
+
+from tests.cluster.judge import Violation
+from tests.cluster.network import Weather
+
+CALM = Weather(loss=0.0, duplication=0.0, delay_ms=20, tail=0.0, corruption=0.0)
+BOUND_MS = 900_000  # view timers have doubled to their cap of 60 s at worst; some rounds of that, and the work itself
+BOUND_EVENTS = 40_000
+LOOK_EVENTS = 25  # between two looks at whether everything is done
+
+
+def heal(world: Any) -> None:
+    """Ends all faults: links, clocks, disks, processes; liars go on or fall silent as the profile says."""
+    world.note_fault("healing: everything")
+    world.healed = True
+    world.network.heal()
+    world.network.weather = CALM
+    for machine in world.machines:
+        machine.fuse = None
+        machine.paused_until = 0
+        if machine.skew_ms not in range(-world.profile.skew_ms, world.profile.skew_ms + 1):
+            machine.skew_ms = 0
+            machine.crash("clock set")
+        if not machine.up:
+            machine.start()
+    if world.profile.do_liars_stop:
+        for liar in world.liars:
+            liar.stop()
+
+
+def check(world: Any) -> None:
+    """Runs on until all is done; a Violation when the bound of virtual time or of events is passed first."""
+    until_ms = world.now_ms + BOUND_MS
+    until_events = world.events + BOUND_EVENTS
+    lacking = what_lacks(world)
+    while lacking:
+        for _ in range(LOOK_EVENTS):
+            if not world.next_event():
+                raise Violation(world, 24, f"nothing is planned any more, but {lacking}")
+        lacking = what_lacks(world)
+        if lacking and (world.now_ms > until_ms or world.events > until_events):
+            raise Violation(world, 24, f"{lacking}, {BOUND_MS} ms or {BOUND_EVENTS} events after the healing")
+
+
+def what_lacks(world: Any) -> str:
+    """What is not yet as it must be in the end; empty when all is done."""
+    wanted = set()
+    for machine in world.honest:
+        wanted.update(machine.envelopes)
+    heads = {machine.ledger.newest.header_hash for machine in world.honest}
+    for machine in world.honest:
+        missing = [key for key in wanted if key not in machine.ledger.clients]
+        if missing:
+            return f"machine {machine.index} has not executed {len(missing)} of {len(wanted)} items"
+    if len(heads) > 1:
+        heights = [machine.ledger.newest.height for machine in world.honest]
+        return f"heads differ, heights {heights}"
+    for machine in world.honest:
+        height = machine.ledger.newest.height
+        if height and height not in machine.ledger.certificates:
+            return f"machine {machine.index} has no certificate for height {height}"
+    return ""

@@ -1,0 +1,291 @@
+"""Makes one member of the cluster run: feeds its Replica, obeys each Ready, crashes between any two steps.
+
+Theory: a machine is `up` or not. What survives is `votes` (what was synced), `ledger` (whole transactions), `envelopes`
+(items it has made durable) and `certificates`. Everything else dies with `crash` and a new Replica is made from it at
+`start`. Each small duty ends in `step`, where a burning fuse may end the life of the process: between a record and its
+sync, a sync and a send, two sends, before or after an execution. Syncs are grouped as a driver groups them: while one
+runs, later Readys queue up and share the next.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from gateway.consensus.replica import Replica
+
+from gateway.consensus.types import Executed, Head, Now, Ready
+from tests.cluster.disk import VotesFile
+from tests.cluster.ledger import CHANNEL, Ledger
+from tests.cluster.workload import is_good, item_of_request
+
+FETCH_AGAIN_MS = 150  # until another holder is asked for blocks
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Machine:
+    """Member `index`; a liar may have several machines, `mouth` then says who hears this one."""
+
+    def __init__(self, world: Any, index: int, is_honest: bool) -> None:
+        self.world = world
+        self.index = index
+        self.is_honest = is_honest
+        self.votes = VotesFile()
+        self.ledger = Ledger(world.identify, world.created_s)
+        self.envelopes: dict[bytes, Any] = {}
+        self.replica: Any = None
+        self.life = 0
+        self.fuse: int | None = None
+        self.paused_until = 0
+        self.boot_at = 0
+        self.skew_ms = 0
+        self.mouth: Callable[[int | None, bytes], list[tuple[int, bytes]]] | None = None
+        self.refused: Counter[str] = Counter()
+        self.alarms: list[str] = []
+        self._forget()
+
+    def _forget(self) -> None:
+        """What a process holds in memory."""
+        self.replica = None
+        self.label_ms = 0
+        self.queue: deque[Ready] = deque()
+        self.decisions: deque[Any] = deque()
+        self.executing = False
+        self.syncing = 0
+        self.timer_at: int | None = None
+        self.behind: Any = None
+        self.fetches = 0
+
+    @property
+    def up(self) -> bool:
+        return self.replica is not None
+
+    # --- the life of the process ---
+
+    def start(self) -> None:
+        """Boots from what is durable; a crash may hit the recovery itself."""
+        world = self.world
+        self.life += 1
+        self.boot_at = world.now_ms - world.chance.randint(0, 5000)  # the monotonic clock of another boot
+        self.guarded(self._start)
+
+    def _start(self) -> None:
+        self.replica = Replica(
+            self.world.settings(self.index), self.world.keys_of(self.index), self.world.identify, self.position(),
+            list(self.votes.synced), now=self.now())
+        self.world.judge.on_started(self)
+        self.step("start")
+        self.obey(self.replica.start(self.now()))
+        lacking = [block for block in self.ledger.blocks[1:] if block.height not in self.ledger.certificates]
+        heads = [Head(CHANNEL, block.height, block.header_hash) for block in lacking]
+        self.obey(self.replica.vote_again(heads, self.now()))
+        for key in list(self.envelopes):
+            if key not in self.ledger.clients and self.up:
+                self.step("resubmit")
+                self.obey(self.replica.submit(self.envelopes[key], self.now()))
+
+    def crash(self, why: str) -> None:
+        if not self.up:
+            return
+        for reason, count in self.replica.refused.items():
+            self.refused[reason] += count
+        if self.votes.crash(self.world.chance):
+            self.world.seen["torn writes"] += 1
+        self.world.seen["crashes"] += 1
+        self.world.seen["crash at " + why] += 1
+        self.fuse = None
+        self._forget()
+        self.world.plan_restart(self)
+
+    def step(self, name: str) -> None:
+        """The seam between two duties, where a burning fuse ends the process."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                raise Crash(name)
+
+    def guarded(self, action: Callable[..., None], *arguments: Any) -> None:
+        """Runs one event's work; afterwards the timer stands where the Replica wants it."""
+        try:
+            action(*arguments)
+        except Crash as crash:
+            self.crash(str(crash))
+        if self.up:
+            self._arm()
+
+    # --- clocks ---
+
+    def now(self) -> Now:
+        world = self.world
+        label = world.created_s * 1000 + world.now_ms * world.profile.speed + self.skew_ms * world.profile.speed
+        self.label_ms = max(self.label_ms, label)  # no process ever sees its clock go back
+        return Now(self.label_ms, world.now_ms - self.boot_at)
+
+    def _arm(self) -> None:
+        label, wait = self.replica.wake()
+        now = self.now()
+        waits = [] if wait is None else [wait - now.wait_ms]
+        if label is not None:
+            waits.append(-(-(label - now.label_ms) // self.world.profile.speed))
+        if not waits:
+            self.timer_at = None
+            return
+        at = self.world.now_ms + max(1, min(waits))
+        if at != self.timer_at:
+            self.timer_at = at
+            self.world.plan(at, "tick", self, at)
+
+    def position(self) -> Executed:
+        newest = self.ledger.newest
+        head = Head(CHANNEL, newest.height, newest.header_hash)
+        return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s)
+
+    # --- events ---
+
+    def on_message(self, data: bytes) -> None:
+        self.obey(self.replica.receive(data, self.now()))
+
+    def on_tick(self) -> None:
+        self.timer_at = None
+        self.obey(self.replica.tick(self.now()))
+
+    def on_item(self, item: Any) -> None:
+        """An item from a broker or a peer: durable first, then proposed."""
+        if item.key in self.envelopes or item.key in self.ledger.clients:
+            return
+        self.envelopes[item.key] = item
+        self.step("envelope")
+        self.obey(self.replica.submit(item, self.now()))
+
+    def on_checked(self, digest: bytes, batch: Any) -> None:
+        keys = [self.world.identify(item) for item in batch.items]
+        reason = None if all(map(is_good, batch.items)) else "bad_signature"
+        if len(set(keys)) < len(keys):
+            reason = "duplicate"
+        self.obey(self.replica.checked(digest, reason, self.now()))
+
+    def on_synced(self) -> None:
+        count, self.syncing = self.syncing, 0
+        self._carry_out(count)
+        self._work()
+
+    def on_execute(self) -> None:
+        self.executing = False
+        while self.decisions and self.decisions[0].n <= self.ledger.n:
+            self.decisions.popleft()  # an installed head went past it
+        if self.decisions:
+            decision = self.decisions.popleft()
+            self.step("before execution")
+            block = self.ledger.execute(decision.n, decision.batch)
+            self.world.judge.on_executed(self, decision.n, block)
+            self.step("after execution")
+            heads = [] if block is None else [Head(CHANNEL, block.height, block.header_hash)]
+            self.obey(self.replica.executed(decision.n, heads, self.ledger.newest.state_root, self.now()))
+            for item in block.items if block else ():
+                self.replica.forget(self.world.identify(item))
+        self._plan_execution()
+
+    def on_fetch(self) -> None:
+        """Asks one holder for the blocks up to the head that peers have proven."""
+        behind = self.behind
+        if behind is None or self.ledger.n >= behind.n:
+            self.behind = None
+            return
+        holders = [holder for holder in behind.holders if holder != self.index] or self.world.others(self.index)
+        holder = holders[self.fetches % len(holders)]
+        self.fetches += 1
+        head = next(head for head in behind.heads if head.channel == CHANNEL)
+        blocks = self.world.blocks_from(holder, self.index, self.ledger.newest.height + 1, head.height)
+        before = self.ledger.newest.height
+        if blocks is None or not self.ledger.install(
+                behind.n, blocks, head.height, head.header_hash, behind.state_root):
+            self.world.plan(self.world.now_ms + FETCH_AGAIN_MS, "fetch", self, self.life)
+            return
+        self.behind = None
+        self.world.seen["catch-ups"] += 1
+        self.world.judge.on_installed(self, before)
+        self.step("installed")
+        self.obey(self.replica.installed(self.position(), self.now()))
+
+    # --- a Ready, left to right ---
+
+    def obey(self, ready: Ready) -> None:
+        self.queue.append(ready)
+        self._work()
+
+    def _work(self) -> None:
+        while self.queue and not self.syncing:
+            group = self._group()
+            records = [record for ready in group for record in ready.persist]
+            for record in records:
+                self.votes.append([record])
+                self.step("append")
+            if records and self.world.profile.slow_disk_ms:
+                self.syncing = len(group)
+                delay = self.world.chance.randint(1, self.world.profile.slow_disk_ms)
+                self.world.plan(self.world.now_ms + delay, "synced", self, self.life)
+                return
+            self._carry_out(len(group))
+
+    def _group(self) -> list[Ready]:
+        """The Readys that share one sync: up to the first that replaces the file."""
+        group = []
+        for ready in self.queue:
+            group.append(ready)
+            if ready.compact is not None:
+                break
+        return group
+
+    def _carry_out(self, count: int) -> None:
+        fresh = self.votes.sync()
+        if fresh:
+            self.world.judge.on_synced(self, fresh)
+            self.step("sync")
+        for _ in range(count):
+            self._carry_out_one(self.queue.popleft())
+
+    def _carry_out_one(self, ready: Ready) -> None:
+        world = self.world
+        if ready.compact is not None:
+            self.votes.replace(ready.compact)
+            world.judge.on_compacted(self)
+            self.step("compact")
+        for send in ready.send:
+            self._send(send.to, send.data)
+            self.step("send")
+        for check in ready.check:
+            delay = world.chance.randint(0, world.profile.check_ms)
+            world.plan(world.now_ms + delay, "checked", self, (self.life, check.digest, check.batch))
+        if ready.decided:
+            self.decisions.extend(ready.decided)
+            self._plan_execution()
+        for certified in ready.certified:
+            world.judge.on_certified(self, certified)
+            self.ledger.certificates.setdefault(certified.height, certified.certificate)
+            self.step("certificate")
+        for request in ready.submitted:
+            item = item_of_request(request)
+            if item is not None:
+                world.plan(world.now_ms, "item", self, (self.life, item))
+        if ready.behind is not None:
+            self.behind = ready.behind
+            world.plan(world.now_ms + 1, "fetch", self, self.life)
+        self.alarms.extend(ready.alarms)
+
+    def _plan_execution(self) -> None:
+        if self.decisions and not self.executing:
+            self.executing = True
+            delay = self.world.chance.randint(0, self.world.profile.execute_ms)
+            self.world.plan(self.world.now_ms + delay, "execute", self, self.life)
+
+    def _send(self, to: int | None, data: bytes) -> None:
+        if self.mouth is not None:
+            said = self.mouth(to, data)
+        else:
+            said = [(other, data) for other in ([to] if to is not None else self.world.others(self.index))]
+        if self.is_honest:
+            self.world.judge.on_sent(self, data)
+        for receiver, message in said:
+            self.world.transmit(self.index, receiver, message)

@@ -1,0 +1,98 @@
+"""Makes the proof that the simulator finds bugs: each seeded bug is one changed text, and a sweep over it must break.
+
+A mutation is applied to the source before anything imports it, in a process of its own (`mutant.py`). Its old text must
+stand in the file exactly once, so that a mutation cannot go stale in silence.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+SEEDS = 2000  # pbft.md 6: each bug found within so many
+
+
+class Mutation(NamedTuple):
+    """`new` in the place of `old` in a module; `why` it is a bug."""
+
+    module: str
+    old: str
+    new: str
+    why: str
+
+
+_WIRE, _ROOM = "firmware.wire.certificate", "gateway.consensus."
+MUTATIONS = {
+    "quorum": Mutation(
+        _WIRE, "return (member_count + faults(member_count) + 2) // 2",
+        "return (member_count + faults(member_count) + 2) // 2 - 1", "two quorums share a liar only"),
+    "no disk": Mutation(
+        _ROOM + "core", "ready = Ready(self._records, compact,", "ready = Ready([], compact,",
+        "promises die in a crash"),
+    "certificate unwritten": Mutation(
+        _ROOM + "ordering", "self._persist(durable.prepared(slot.n, proof, commit))", "pass",
+        "a restart forgets what prepared"),
+    "not the highest view": Mutation(
+        _ROOM + "viewchange", "if n > newest.low and view > best.get(n, (-1,))[0]:",
+        "if n > newest.low and n not in best:", "an older certificate beats the one that was committed"),
+    "nothing carried": Mutation(
+        _ROOM + "viewing", "tuple(slot.certificate.proof for slot in self._log if slot.certificate is not None)",
+        "()", "a view change hides what prepared"),
+    "nothing ordered again": Mutation(
+        _ROOM + "viewchange", "Plan(newest.low, newest.stable, order)", "Plan(newest.low, newest.stable, ())",
+        "a view change forgets what prepared"),
+    "signer twice in V": Mutation(
+        _ROOM + "viewchange", "check(change.sender > last, ", "check(change.sender >= 0, ", "two members make a view"),
+    "signer twice in P": Mutation(
+        _ROOM + "viewchange", "check(prepare.sender > last, ", "check(prepare.sender >= 0, ",
+        "one backup makes a certificate"),
+    "primary prepares": Mutation(
+        _ROOM + "ordering", 'check(vote.sender != self.primary, "not_permitted", "a backup", vote.sender)', "pass",
+        "the primary counts twice"),
+    "checkpoint of q - 1": Mutation(
+        _ROOM + "checkpoints", "if len(equal) < self._quorum:", "if len(equal) < self._quorum - 1:",
+        "an unproven state becomes final"),
+    "header of q - 1": Mutation(
+        _ROOM + "votes", "if len(signed) < self._quorum:", "if len(signed) < self._quorum - 1:",
+        "a certificate that no light node takes"),
+    "any header counts": Mutation(
+        _ROOM + "votes", "if said == tally.own_hash)", "if True)", "a certificate over signatures of another header"),
+    "votes of any view": Mutation(
+        _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
+        "COMMITs of several views make a decision"),
+}
+
+
+class Finding(NamedTuple):
+    """What became of one mutation."""
+
+    name: str
+    seed: int | None  # that broke
+    invariant: int | None
+    runs: int
+    seconds: float
+
+
+def hunt(name: str, seeds: int = SEEDS, processes: int = 0) -> Finding:
+    """Runs seeds over a mutated copy of the code until one breaks."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "tests.cluster.mutant", name, str(seeds), str(processes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1800, check=False)
+    if done.returncode:
+        raise RuntimeError(f"mutation {name}: {done.stderr}")
+    found = json.loads(done.stdout)
+    return Finding(name, found["seed"], found["invariant"], found["runs"], time.monotonic() - began)
+
+
+def main() -> int:
+    """Hunts all; 1 when one was not found."""
+    missed = 0
+    for name, mutation in MUTATIONS.items():
+        found = hunt(name)
+        missed += found.seed is None
+        told = f"seed {found.seed} breaks invariant {found.invariant}" if found.seed is not None else "NOT FOUND"
+        print(f"{name:28} {told}, {found.runs} runs, {found.seconds:.1f} s   ({mutation.why})", flush=True)
+    return 1 if missed else 0

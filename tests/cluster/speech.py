@@ -1,0 +1,104 @@
+"""Makes what a frame says from its bytes, by our own reading of pbft.md 3.2: the judge's ears and the liars' tongue.
+
+Only the numbers of the message types are taken from the code under test. Signatures are not checked here: the judge
+knows every payload that was ever signed.
+"""
+
+import hashlib
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from firmware.wire import cbor, cose
+from firmware.wire.errors import Refused
+from gateway.consensus import messages
+
+NULL = hashlib.sha256(b"\xf6").digest()  # D of nothing
+NAMES = {
+    messages.PRE_PREPARE: "pre-prepare", messages.PREPARE: "prepare", messages.COMMIT: "commit",
+    messages.CHECKPOINT: "checkpoint", messages.VIEW_CHANGE: "view-change", messages.NEW_VIEW: "new-view",
+    messages.FETCH: "fetch", messages.DATA: "data", messages.STATUS: "status", messages.SUBMIT: "submit",
+}
+VOTES = ("pre-prepare", "prepare", "commit")
+
+
+class Said(NamedTuple):
+    """One signed message. view, n and digest are what its type has of them (a header vote: n = height)."""
+
+    type: str
+    sender: int  # -1: a header vote names nobody in its payload
+    view: int
+    n: int
+    digest: bytes
+    body: Any
+    payload: bytes
+
+    def __str__(self) -> str:
+        digest = "NULL" if self.digest == NULL else self.digest.hex()[:8]
+        return f"{self.type} by {self.sender} v {self.view} n {self.n} {digest}"
+
+    def votes(self) -> list[tuple[tuple[Any, ...], Any]]:
+        """(slot, vote): what may be said once only."""
+        if self.type in VOTES:
+            return [((self.type, self.view, self.n), self.digest)]
+        if self.type == "checkpoint":
+            return [((self.type, self.n), self.body)]
+        if self.type == "header":
+            return [((self.type, self.n), self.digest)]
+        if self.type == "view-change":
+            return [((self.type, self.view), hashlib.sha256(self.payload).digest())]
+        if self.type == "new-view":
+            own = [((self.type, self.view), hashlib.sha256(self.payload).digest())]
+            elements = [hear_signed("pbft", payload_of(message)) for message in self.body[1]]
+            return own + [(("pre-prepare", said.view, said.n), said.digest) for said in elements if said]
+        return []
+
+
+def payload_of(message: bytes) -> bytes:
+    """The payload of a COSE message; empty when it is none."""
+    try:
+        return bytes(cose.parse(message).payload)
+    except Refused:
+        return b""
+
+
+@lru_cache(maxsize=20_000)
+def hear(data: bytes) -> Said | None:
+    """What a frame says; None for noise."""
+    kind, message = data[:1], data[1:]
+    if kind == b"b":
+        try:
+            message = cbor.decode(message)[0]
+        except (Refused, TypeError, IndexError):
+            return None
+    if kind not in (b"p", b"b", b"h") or not isinstance(message, bytes):
+        return None
+    return hear_signed("header" if kind == b"h" else "pbft", payload_of(message))
+
+
+@lru_cache(maxsize=20_000)
+def hear_signed(kind: str, payload: bytes) -> Said | None:
+    """What a payload says; None for nonsense."""
+    try:
+        return _read(kind, cbor.decode(payload), payload)
+    except (Refused, TypeError, IndexError, ValueError, AttributeError):
+        return None
+
+
+def _read(kind: str, fields: Any, payload: bytes) -> Said | None:
+    if kind == "header":
+        epoch, _, height, header_hash = fields
+        return Said("header", -1, 0, height, header_hash, None, payload) if epoch == 0 else None
+    name, sender = NAMES.get(fields[0]), fields[-1]
+    if name is None or fields[1] != 0 or not isinstance(sender, int):
+        return None
+    if name in VOTES:
+        return Said(name, sender, fields[2], fields[3], fields[4], None, payload)
+    if name == "checkpoint":
+        heads = tuple(tuple(head) for head in fields[4])
+        return Said(name, sender, 0, fields[2], fields[3], (fields[3], heads), payload)
+    if name == "view-change":
+        prepared = tuple((row[0], tuple(row[1])) for row in fields[5])
+        return Said(name, sender, fields[2], fields[3], b"", (tuple(fields[4]), prepared), payload)
+    if name == "new-view":
+        return Said(name, sender, fields[2], 0, b"", (tuple(fields[3]), tuple(fields[4])), payload)
+    return Said(name, sender, 0, 0, b"", None, payload)
