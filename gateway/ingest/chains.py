@@ -130,6 +130,14 @@ class Chains:
             return Moved()
         return Moved(given_up=self._give_up(chain, {at for at in chain.pending if at >= height}))
 
+    def forget(self, verified: VerifiedSeal) -> Moved:
+        """This seal could not be kept: as if it had never come."""
+        seal = verified.seal
+        chain = self._chain(seal.kid, seal.point)
+        if chain.held.get(seal.height) == verified:
+            self._unhold(chain, seal.height)
+        return self.dropped(seal.kid, seal.point, seal.height, verified.payload_hash)
+
     def wanted(self, kid: bytes, point: int) -> tuple[int, int] | None:
         """The first hole of a chain, as heights to be asked for (both included)."""
         chain = self._chain(kid, point)

@@ -7,7 +7,7 @@ assume: signature, sender, point, shape and readings hold, s is low. Whether it 
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
@@ -23,6 +23,8 @@ from gateway.ingest import quick
 COSE_BYTES = 128  # tag, headers, kid and signature around a payload take 89
 # A seal's payload is at most 17 longest fields: 9 x 9 + 5 x 34 + 10 bytes; with COSE's share below this.
 SEAL_BYTES = 512
+
+KID_AT = 9  # tag 18, array of 4, protected bytes, map of one: the kid follows
 
 VerifyDigest = Callable[[bytes, bytes, bytes], bool]
 
@@ -122,6 +124,21 @@ def finish_envelope(opened: OpenedSeal, verify_digest: VerifyDigest) -> Verified
     return VerifiedSeal(opened.leaf, opened.payload, opened.payload_hash, seal, readings)
 
 
+def check_fetched(data: bytes) -> VerifiedSeal:
+    """The VerifiedSeal of an envelope that a backup fetched for a batch. The batch's own check has verified the
+    signature where the key is known; here only the readings must be those of the seal, because whether its agent is
+    enrolled or revoked is for execution to judge (transactions.md)."""
+    message, readings = quick.split_envelope(data) or seal_codec.decode_envelope(data)
+    check(len(message) <= SEAL_BYTES, "oversize", SEAL_BYTES, len(message))
+    kid, payload, seal, signature = quick.read_seal(message) or _read_seal(message)
+    check(seal.kid == kid, "wrong_key", kid, seal.kid)
+    check(len(readings) == seal.count, "wrong_count", seal.count, len(readings))
+    if not (quick.are_readings_of(seal, readings) and merkle.root(readings) == seal.root):
+        seal_codec.check_readings(seal, readings)
+    leaf = cose.assemble(kid, payload, signature)
+    return VerifiedSeal(leaf, payload, hashlib.sha256(payload).digest(), seal, readings)
+
+
 def check_transaction(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str,
                       verify_digest: VerifyDigest, now_s: int,
                       channels: Collection[str] = ("trade",)) -> VerifiedTransaction:
@@ -191,7 +208,7 @@ def item_key(leaf: bytes) -> bytes:
         return hashlib.sha256(leaf).digest()
 
 
-def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: dict[str, int],
+def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: Mapping[str, int],
                   is_verified: Callable[[bytes, bytes], bool], has_readings: Callable[[bytes], bool]) -> Inspection:
     """What a backup looks at before it prepares a batch; nothing here depends on state but whose keys are known
     (transactions.md, When what is judged).
@@ -225,7 +242,7 @@ def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, 
     return Inspection(claims, missing)
 
 
-def check_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: dict[str, int],
+def check_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: Mapping[str, int],
                 is_verified: Callable[[bytes, bytes], bool], has_readings: Callable[[bytes], bool],
                 verify_digest: VerifyDigest) -> list[bytes]:
     """`inspect_batch` and the signatures in one: payload hashes of the seals whose readings must be fetched."""
@@ -245,6 +262,25 @@ def _read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes]:
     """The same as `quick.read_seal` by the plain decoders, which have the last word."""
     signed = cose.parse(message)
     return signed.kid, signed.payload, seal_codec.decode(signed.payload), signed.signature
+
+
+def kid_of(leaf: bytes) -> bytes:
+    """The kid in a message's header, unchecked; eight zero bytes for what is too short to have one."""
+    return leaf[KID_AT:KID_AT + 8].ljust(8, b"\0")
+
+
+def seal_of(leaf: bytes) -> Seal | None:
+    """The Seal of a block's leaf, None when it is a transaction; Refused when it is neither."""
+    found = quick.read_seal(leaf)
+    if found is not None:
+        return found[2]
+    kind, _, payload, _ = read_leaf(leaf)
+    return seal_codec.decode(payload) if kind == "seal" else None
+
+
+def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
+    """The 32 bytes that are signed (`cose.digest`)."""
+    return quick.digest(payload, kind, chain_id)
 
 
 def read_leaf(leaf: bytes) -> tuple[str, bytes, bytes, bytes]:

@@ -1,0 +1,469 @@
+"""Makes items to be ordered from what brokers and peers bring: checked, put in order, durable, then acknowledged.
+
+The way of a message, all in the loop's thread but where said:
+
+    offer (a broker's thread) -> inbox -> route by topic -> check (threads, 64 at a time: verifying leaves the
+    interpreter's lock) -> chains: next, held, known, fork -> put_envelopes (the ledger's thread, one synchronised write
+    for all that waits) -> PUBACK to the broker, offers to consensus
+
+Checking the next messages overlaps with writing the last ones. What blocks hold comes back by `executed` and
+`certified`, and the desk answers the agents. A message never stops the others: it is counted and forgotten.
+"""
+
+import asyncio
+import logging
+import os
+from collections import Counter, OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from firmware.crypto import openssl
+from firmware.wire import topics
+from firmware.wire.errors import REASONS, Refused
+from firmware.wire.seal import Seal, encode_envelope
+from firmware.wire.state import PointRecord
+from gateway.ingest import verify
+from gateway.ingest.answers import make_answer
+from gateway.ingest.chains import Chains, Moved, Placed, Verdict
+from gateway.ingest.checker import Checker, Domain, Job, Known, Result
+from gateway.ingest.counters import PEERS, UNKNOWN, Evidence, Flagged, Refusals, decode_evidence, encode_evidence
+from gateway.ingest.desk import Desk, SealEntry, TransactionEntry
+from gateway.ingest.mqtt import BATCH_MESSAGES, Message, Token
+from gateway.ingest.router import Router
+from gateway.ingest.sides import Clock, Post, Registry, Store
+from gateway.ingest.verify import VerifiedSeal, VerifiedTransaction, VerifyDigest
+
+logger = logging.getLogger("gridseal.ingest")
+
+STORING = 4  # batches checked and not yet written; more would only use memory
+PEER_REQUESTS = 4096  # submitted by peers and not yet looked at; they are sent again
+REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again while the registry stays as it is
+TRANSACTIONS = 4096  # under way
+DUTIES = 16  # answers made in one visit to the ledger's thread: some milliseconds
+TICK_S = 0.1
+ACCEPTED, MARKED = 0, 256  # result codes (firmware/wire/errors.py, contracts)
+MARKS = ("clock_not_synchronised", "clock_implausible", "register_fell", "register_jumped", "late",
+         "firmware_not_certified", "heights_lost")
+
+
+class Settings(NamedTuple):
+    """What is fixed for one replica."""
+
+    domain: Domain
+    replica: int  # its index
+    replicas: int
+    ack_interval_ms: int = 10_000
+
+
+class Offer(NamedTuple):
+    """Something to be ordered; the fields of consensus.types.Item."""
+
+    key: bytes
+    kind: str
+    data: bytes
+    request: bytes
+    client: bytes
+
+
+class _Batch(NamedTuple):
+    """What is to be made durable, and what follows."""
+
+    seals: list[VerifiedSeal]
+    tokens: list[Token]
+    offers: list[Offer]
+
+
+class Ingest:
+    """All methods in the loop's thread but `offer`, `broker_changed` and `checker.check_signature`.
+
+    in_ledger(function, *arguments) runs a function in the ledger's thread; submit takes offers, forget keys that need
+    no ordering any more. evidence: a file that outlives the process.
+    """
+
+    def __init__(self, settings: Settings, registry: Registry, ledger: Store, clock: Clock, *,
+                 in_ledger: Callable[..., Awaitable[Any]], submit: Callable[[Sequence[Offer]], None],
+                 forget: Callable[[Sequence[bytes]], None], verify_digest: VerifyDigest = openssl.verify_digest,
+                 evidence: Path | None = None):
+        self._domain, self._registry, self._ledger, self._clock = settings.domain, registry, ledger, clock
+        self._in_ledger, self._submit, self._forget = in_ledger, submit, forget
+        self._evidence_path = evidence
+        self._loop = asyncio.get_running_loop()
+        self._post: Post | None = None
+        self._inbox: deque[Message] = deque()
+        self._requests: deque[bytes] = deque(maxlen=PEER_REQUESTS)
+        self._news, self._storing_news = asyncio.Event(), asyncio.Event()
+        self._storing: deque[_Batch] = deque()
+        self._room = asyncio.Event()
+        self._points: dict[int, PointRecord | None] = {}
+        self.chains = Chains(registry.chain, self._hash_at)
+        self.checker = Checker(settings.domain, registry.agent, self.chains.pending_hashes, verify_digest)
+        self.desk = Desk(settings.replica, settings.replicas, settings.ack_interval_ms)
+        self._durable: set[bytes] = set()  # payload hashes whose readings are here, not yet in a block
+        self._transactions: OrderedDict[bytes, None] = OrderedDict()
+        self._refused_in_blocks: OrderedDict[bytes, str] = OrderedDict()
+        self.refusals, self.flagged, self.marked = Refusals(), Flagged(), Counter[str]()
+        self._router = Router(settings.domain, self.desk, self.refusals, self.checker.agent)
+        self.readings = self.seals = self.newest_ms = self.certified_height = self.replays = 0
+        self._tasks: list[asyncio.Task[None]] = []
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+
+    # Life.
+
+    def subscriptions(self) -> list[str]:
+        """What a replica listens to: all of its agents (also kinds that nobody knows, to count them), and what the
+        other replicas publish."""
+        area = self._domain.area
+        return [f"{topics.PREFIX}/{area}/+/+", topics.chain_header(area, "+")]
+
+    async def start(self, post: Post) -> None:
+        """Takes up what was pending when the process ended, and begins to work."""
+        self._post = post
+        if self._evidence_path is not None and self._evidence_path.exists():
+            for found in decode_evidence(self._evidence_path.read_bytes()):
+                self.flagged.add(found)
+        for found in await self._in_ledger(lambda: list(self._ledger.pending_envelopes())):
+            self._durable.add(found.payload_hash)
+            self._put_in_order(VerifiedSeal(*found), PEERS, batch := _Batch([], [], []))
+            self._submit(batch.offers)
+        for work, name in ((self._check_all(), "check"), (self._store_all(), "store"), (self._answer_all(), "answer")):
+            task = self._loop.create_task(work, name=f"ingest {name}")
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.checker.stop()
+
+    # What comes in.
+
+    def offer(self, batch: list[Message]) -> None:
+        """A broker's messages; any thread. How many may wait is bounded by the link (`mqtt.UNDONE_MESSAGES`)."""
+        self._loop.call_soon_threadsafe(self._arrive, batch)
+
+    def broker_changed(self, number: int, is_connected: bool) -> None:
+        """A broker is back or gone; any thread."""
+        if is_connected:
+            self._loop.call_soon_threadsafe(self.desk.outage_over)
+
+    def submitted(self, requests: Sequence[bytes]) -> None:
+        """Envelopes and transactions that peers hand on: they take the same way."""
+        self._requests.extend(requests)
+        self._news.set()
+
+    async def submit_transaction(self, data: bytes) -> bytes:
+        """A transaction from this replica's own interface: its payload hash, or Refused."""
+        found = (await self._check([Job(data, None, False, UNKNOWN)]))[0]
+        if isinstance(found, VerifiedTransaction):
+            offers: list[Offer] = []
+            self._take_transaction(found, data, offers)
+            self._submit(offers)
+            return found.payload_hash
+        assert isinstance(found, Refused)
+        self.refusals.count(UNKNOWN, found.reason)
+        raise found
+
+    # What consensus asks.
+
+    async def check_batch(self, leaves: Sequence[bytes]) -> tuple[str | None, list[bytes]]:
+        """(reason why a proposed batch is bad, or None; payload hashes of the seals whose readings are not here)."""
+        return await self.checker.check_batch(leaves, self.has_readings)
+
+    def has_readings(self, payload_hash: bytes) -> bool:
+        """Are the readings of a seal that is in no block yet durable here?"""
+        return payload_hash in self._durable
+
+    async def keep_fetched(self, envelopes: Iterable[bytes], wanted: Iterable[bytes]) -> set[bytes]:
+        """Makes the readings durable that peers sent for `wanted` payload hashes; returns those that were good."""
+        good, hashes = [], set(wanted)
+        for data in envelopes:
+            try:
+                found = verify.check_fetched(data)
+            except Refused as refused:
+                self.refusals.count(PEERS, refused.reason)
+                continue
+            if found.payload_hash in hashes:
+                good.append(found)
+        if good:
+            await self._in_ledger(self._ledger.put_envelopes, good)
+            self._durable.update(found.payload_hash for found in good)
+        return {found.payload_hash for found in good}
+
+    # What blocks say.
+
+    def executed(self, channel: str, height: int, leaves: Sequence[bytes], results: Sequence[int]) -> None:
+        """A block was executed here, in order of heights; also when it was caught up with."""
+        seals, transactions = [], []
+        batch = _Batch([], [], [])
+        for index, (leaf, code) in enumerate(zip(leaves, results, strict=True), 1):
+            key = verify.item_key(leaf)
+            self.checker.forget(key)
+            self._durable.discard(key)
+            try:
+                found = verify.seal_of(leaf)
+                sender = verify.read_leaf(leaf)[1]
+            except Refused:
+                continue  # a block may hold anything that a dishonest primary got through; it has its code
+            if found is None:
+                self._transactions.pop(key, None)
+                transactions.append(TransactionEntry(sender, key, index))
+                self._registry_changed()
+            elif code == ACCEPTED or code >= MARKED:
+                seals.append(SealEntry(found.kid, found.point, found.height, index))
+                self._note(found, code)
+                self._follow(self.chains.committed(found.kid, found.point, found.height, key), batch)
+            else:
+                self._refused_by_block(found, key, REASONS[code] if code < len(REASONS) else "not_accepted", batch)
+        if channel == self._domain.channels[0]:
+            self.desk.executed(height, seals, transactions)
+        self._queue(batch)
+
+    def certified(self, channel: str, height: int) -> None:
+        """The certificate of a block is stored here."""
+        if channel == self._domain.channels[0]:
+            self.certified_height = max(self.certified_height, height)
+            self.desk.certified(height, self._clock.monotonic_ms())
+
+    def status(self) -> dict[str, Any]:
+        """Counters, safe to show."""
+        pending, held = self.chains.counts()
+        return {"readings": self.readings, "seals": self.seals, "newest_ms": self.newest_ms,
+                "refused": dict(self.refusals.by_reason),
+                "refused_by_agent": {who: dict(counts) for who, counts in self.refusals.by_agent.items()},
+                "marked": dict(self.marked), "replays": self.replays, "flagged": self.flagged.kids(),
+                "pending": pending, "held": held, "unanswered": self.desk.waiting(),
+                "inbox": len(self._inbox) + len(self._requests),
+                "brokers": self._post.status() if self._post else []}
+
+    # Checking.
+
+    def _arrive(self, batch: list[Message]) -> None:
+        self._inbox.extend(batch)
+        self._news.set()
+
+    async def _check_all(self) -> None:
+        while True:
+            await self._news.wait()
+            if not self._inbox and not self._requests:
+                self._news.clear()
+                continue
+            messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), BATCH_MESSAGES))]
+            now_ms = self._clock.monotonic_ms()
+            jobs = [job for message in messages if (job := self._router.route(message, now_ms)) is not None]
+            requests = [self._requests.popleft() for _ in range(min(len(self._requests), BATCH_MESSAGES))]
+            jobs += [Job(data, None, data[:1] == b"\x82", PEERS) for data in requests]
+            batch = _Batch([], [message.token for message in messages], [])
+            for job, result in zip(jobs, await self._check(jobs), strict=True):
+                self._take(job, result, batch)
+            self._queue(batch)
+            while len(self._storing) > STORING:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _check(self, jobs: Sequence[Job]) -> list[Result]:
+        return await self.checker.check(jobs, self._clock.now_ms() // 1000)
+
+    # Placing.
+
+    def _take(self, job: Job, result: Result, batch: _Batch) -> None:
+        if isinstance(result, VerifiedSeal):
+            self._put_in_order(result, job.who, batch, job.data)
+        elif isinstance(result, VerifiedTransaction):
+            self._take_transaction(result, job.data, batch.offers)
+        elif isinstance(result, Known):
+            self.replays += 1
+        else:
+            assert isinstance(result, Refused)
+            self.refusals.count(job.who, result.reason)
+
+    def _put_in_order(self, found: VerifiedSeal, who: str, batch: _Batch, request: bytes | None = None) -> None:
+        seal = found.seal
+        try:
+            self._check_point(found)
+        except Refused as refused:
+            self._refuse(who, seal, refused.reason)
+            return
+        placed = self.chains.place(found)
+        if placed.verdict is Verdict.COMMITTED:
+            self._ack_again(seal)
+        elif placed.verdict is Verdict.PENDING:
+            self.replays += 1
+        elif placed.refusal is not None:
+            self._refuse(who, seal, placed.refusal.reason)
+            if placed.refusal.reason == "fork":
+                self._keep_evidence(Evidence(seal.kid, seal.point, seal.height, placed.refusal.expected, found.leaf))
+        else:
+            batch.seals.append(found)
+            self.checker.remember(found.payload_hash, found.leaf, seal.kid)
+        self._follow(Moved(placed.ready, (), placed.turned_away), batch, (found.payload_hash, request))
+        self._want(placed, seal)
+
+    def _check_point(self, found: VerifiedSeal) -> None:
+        """What execution would refuse is not worth ordering; the registry may change, so nothing is held against it."""
+        seal = found.seal
+        reason = self._refused_in_blocks.get(found.payload_hash)
+        if reason is not None:
+            raise Refused(reason, None, found.payload_hash)
+        if seal.point not in self._points:
+            self._points[seal.point] = self._registry.point(seal.point)
+        point = self._points[seal.point]
+        if point is None:
+            raise Refused("unknown_point", None, seal.point)
+        if point.agent != seal.kid:
+            raise Refused("not_its_point", point.agent, seal.kid)
+        if point.channel not in self._domain.channels:
+            raise Refused("wrong_channel", self._domain.channels, point.channel)
+        if point.meter_epoch != seal.meter_epoch:
+            raise Refused("wrong_meter_epoch", point.meter_epoch, seal.meter_epoch)
+
+    def _follow(self, moved: Moved, batch: _Batch, newest: tuple[bytes, bytes | None] = (b"", None)) -> None:
+        """Offers what is in order now and gives up what can never be; newest: (payload hash, envelope) at hand."""
+        for found in moved.ready:
+            request = newest[1] if found.payload_hash == newest[0] else None
+            if request is None or found.leaf not in request:  # a held one, or one whose s was made low
+                request = encode_envelope(found.leaf, found.readings)
+            batch.offers.append(Offer(found.payload_hash, "seal", found.leaf, request, found.seal.kid))
+        for found, refused in moved.turned_away:
+            self._refuse(found.seal.kid.hex(), found.seal, refused.reason)
+        if moved.given_up:
+            self._forget(moved.given_up)
+
+    def _take_transaction(self, found: VerifiedTransaction, data: bytes, offers: list[Offer]) -> None:
+        """Under way already: nothing; in a block: its receipt again; else it is offered. It is not made durable: its
+        sender repeats it until it has the receipt."""
+        key, sender = found.payload_hash, found.transaction.sender
+        if key in self._transactions:
+            self.replays += 1
+            return
+        place = self._registry.transaction_place(key)
+        if place is not None:
+            self.replays += 1
+            self.desk.receipt_again(place[1], TransactionEntry(sender, key, place[2]), self._clock.monotonic_ms())
+            return
+        if len(self._transactions) >= TRANSACTIONS:
+            self.refusals.count(sender.hex(), "busy")
+            return
+        self._transactions[key] = None
+        self.checker.remember(key, found.leaf, sender)
+        offers.append(Offer(key, "tx", found.leaf, found.leaf, sender))
+
+    def _ack_again(self, seal: Seal) -> None:
+        """The newest committed seal of its chain is acked again, and with it this one."""
+        self.replays += 1
+        if self.desk.is_due(seal.kid, seal.point):
+            return
+        record = self._registry.chain(seal.kid, seal.point)
+        place = self._registry.seal_place(seal.kid, seal.point, record.height) if record else None
+        if record is not None and place is not None and place[0] <= self.certified_height:
+            entry = SealEntry(seal.kid, seal.point, record.height, place[1])
+            self.desk.again(place[0], entry, self._clock.monotonic_ms())
+
+    def _want(self, placed: Placed, seal: Seal) -> None:
+        if placed.wanted is not None or placed.ready:
+            self.desk.want(seal.kid, seal.point, placed.wanted, self._clock.monotonic_ms())
+
+    def _refuse(self, who: str, seal: Seal, reason: str) -> None:
+        """Its signature held, so the agent itself is told."""
+        self.refusals.count(seal.kid.hex() if who == PEERS else who, reason)
+        self.desk.refuse(seal.kid, seal.point, seal.height, reason, self._clock.monotonic_ms())
+
+    def _keep_evidence(self, found: Evidence) -> None:
+        if self.flagged.add(found):
+            logger.error("agent %s signed two seals for height %d of point %d; the first stands", found.kid.hex(),
+                         found.height, found.point)
+            if self._evidence_path is not None:
+                self._loop.run_in_executor(None, _append, self._evidence_path, encode_evidence(found))
+
+    # Storing.
+
+    def _queue(self, batch: _Batch) -> None:
+        if any(batch):
+            self._storing.append(batch)
+            self._storing_news.set()
+
+    async def _store_all(self) -> None:
+        """Writes all that waits at once, then acknowledges and offers it."""
+        while True:
+            await self._storing_news.wait()
+            self._storing_news.clear()
+            while self._storing:
+                batches = list(self._storing)
+                self._storing.clear()
+                self._room.set()
+                await self._store(batches)
+
+    async def _store(self, batches: list[_Batch]) -> None:
+        seals = [found for batch in batches for found in batch.seals]
+        lost: set[bytes] = set()
+        if seals:
+            try:
+                await self._in_ledger(self._ledger.put_envelopes, seals)
+                self._durable.update(found.payload_hash for found in seals)
+            except Refused as refused:  # busy: too much is pending; the agents, not acked, send it again
+                for found in seals:
+                    self._refuse(found.seal.kid.hex(), found.seal, refused.reason)
+                    lost.update((found.payload_hash, *self.chains.forget(found).given_up))
+        if self._post is not None:
+            self._post.done([token for batch in batches for token in batch.tokens])
+        offers = [offer for batch in batches for offer in batch.offers if offer.key not in lost]
+        if offers:
+            self._submit(offers)
+
+    # Blocks.
+
+    def _note(self, seal: Seal, code: int) -> None:
+        self.seals += 1
+        self.readings += seal.count
+        self.newest_ms = max(self.newest_ms, seal.last_ms)
+        for bit, name in enumerate(MARKS):
+            if code >= MARKED and code >> bit & 1:
+                self.marked[name] += 1
+
+    def _refused_by_block(self, seal: Seal, key: bytes, reason: str, batch: _Batch) -> None:
+        self._refuse(seal.kid.hex() if self.checker.agent(seal.kid) else UNKNOWN, seal, reason)
+        self._refused_in_blocks[key] = reason
+        if len(self._refused_in_blocks) > REFUSED_IN_BLOCKS:
+            self._refused_in_blocks.popitem(last=False)
+        self._follow(self.chains.dropped(seal.kid, seal.point, seal.height, key), batch)
+
+    def _registry_changed(self) -> None:
+        self.checker.registry_changed()
+        self._points.clear()
+        self._refused_in_blocks.clear()
+
+    # Answering.
+
+    async def _answer_all(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            duties = self.desk.tick(self._clock.monotonic_ms())
+            for at in range(0, len(duties), DUTIES):
+                some = duties[at:at + DUTIES]
+                for answer in await self._in_ledger(lambda some=some: [
+                        make_answer(duty, self._ledger, self._domain.area, self._domain.channels[0])
+                        for duty in some]):
+                    if answer is not None and self._post is not None:
+                        self._post.publish(answer.topic, answer.payload, retain=answer.is_retained,
+                                           newest_only=answer.newest_only)
+
+    # Small things.
+
+    def _hash_at(self, kid: bytes, point: int, height: int) -> bytes | None:
+        """The payload hash of a committed seal, None where its height was declared lost."""
+        place = self._registry.seal_place(kid, point, height)
+        found = self._registry.seal_at(self._domain.channels[0], *place) if place else None
+        return verify.item_key(found.leaf) if found is not None else None
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not self.failed.done():
+            self.failed.set_exception(error)
+
+
+def _append(path: Path, data: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,51 @@
+"""Says what ingest needs of the rooms around it: registry, ledger, brokers, clock."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
+from gateway.ingest.answers import Books
+from gateway.ingest.mqtt import Token
+from gateway.ingest.verify import VerifiedSeal
+
+
+class Registry(Protocol):
+    """The committed state and seals, readable in the loop's thread (a `gateway.ledger.reader.Reader`)."""
+
+    def agent(self, kid: bytes) -> AgentRecord | None: ...
+
+    def point(self, number: int) -> PointRecord | None: ...
+
+    def chain(self, kid: bytes, point: int) -> ChainRecord | None: ...
+
+    def seal_place(self, kid: bytes, point: int, height: int) -> tuple[int, int] | None: ...
+
+    def seal_at(self, channel: str, height: int, index: int) -> Any: ...
+
+    def transaction_place(self, payload_hash: bytes) -> tuple[str, int, int] | None: ...
+
+
+class Store(Books, Protocol):
+    """The ledger itself, used by `in_ledger` only."""
+
+    def put_envelopes(self, items: Iterable[VerifiedSeal]) -> int: ...
+
+    def pending_envelopes(self) -> Iterable[Any]: ...
+
+
+class Post(Protocol):
+    """The brokers (`mqtt.Brokers`)."""
+
+    def done(self, tokens: Iterable[Token]) -> None: ...
+
+    def publish(self, topic: str, payload: bytes, *, retain: bool = False, newest_only: bool = True) -> None: ...
+
+    def status(self) -> list[dict[str, Any]]: ...
+
+
+class Clock(Protocol):
+    """As `deploy.clock.Clock`."""
+
+    def now_ms(self) -> int: ...
+
+    def monotonic_ms(self) -> int: ...
