@@ -101,7 +101,8 @@ class Timing(CatchUp):
     # --- SUBMIT ---
 
     def _tell(self) -> None:
-        """As backup: overdue items go to all once, and to the primary again every T (it may be a new one)."""
+        """As backup: overdue items go to all once, and to the primary again every T (it may be a new one). Who has
+        stopped alone does not know which view the others are in, and tells all of them again."""
         if self.size == 1 or self.is_primary or self.is_halted or not self._pool.overdue:
             return
         now_ms = self._now.wait_ms
@@ -109,8 +110,8 @@ class Timing(CatchUp):
         if fresh:
             self._submit_to(fresh, None)
             self._tell_again_ms = max(self._tell_again_ms, now_ms + self._parameters["timeout_ms"])
-        elif self.active and now_ms >= self._tell_again_ms:
-            self._submit_to(self._pool.foremost_overdue(RETOLD), self.primary)
+        elif now_ms >= self._tell_again_ms:
+            self._submit_to(self._pool.foremost_overdue(RETOLD), self.primary if self.active else None)
             self._tell_again_ms = now_ms + self._parameters["timeout_ms"]
 
     def _submit_to(self, requests: list[bytes], to: int | None) -> None:
@@ -164,7 +165,7 @@ class Timing(CatchUp):
             yield self._status_due_ms()
             for _, due_ms in self._wanted.values():
                 yield due_ms
-            if self._pool.overdue and self.active and not self.is_primary and not self.is_halted:
+            if self._pool.overdue and not self.is_primary and not self.is_halted:
                 yield self._tell_again_ms
 
     def _can_propose(self) -> bool:
