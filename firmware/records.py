@@ -47,6 +47,8 @@ def encode_reading(reading, meter_type, group):
 def decode_reading(kid, payload, tables):
     """Returns the Reading; `tables`: function type name -> Meter. Refused `damaged` for no such record."""
     point, at = _read(payload, 0)
+    if len(payload) < at + 8 + 32:
+        raise Refused("damaged", at + 8 + 32, len(payload))
     number = payload[at]
     if number >> 1 >= len(meters.TYPES):
         raise Refused("damaged", "a meter type", number)
@@ -56,6 +58,8 @@ def decode_reading(kid, payload, tables):
     entries = []
     for field in meters.fields_of(tables(meters.TYPES[number >> 1]), GROUPS[number & 1]):
         value, at = _read(payload, at)
+        if at + 32 > len(payload):
+            raise Refused("damaged", at + 32, len(payload))
         if value:
             value -= 1
             value = -(value + 1 >> 1) if value & 1 else value >> 1
@@ -81,7 +85,7 @@ def encode_seal(record):
 
 def decode_seal(payload):
     values, at = _read_many(payload, 10)
-    values.append(bytes(payload[at:at + 32]))
+    values.append(_hash(payload, at))
     return SealRecord(*values)
 
 
@@ -91,7 +95,7 @@ def encode_head(head):
 
 def decode_head(payload):
     values, at = _read_many(payload, 5)
-    values.append(bytes(payload[at:at + 32]))
+    values.append(_hash(payload, at))
     return Head(*values)
 
 
@@ -119,7 +123,7 @@ def encode_configuration(number, measurement, configuration):
 
 def decode_configuration(payload):
     number, at = _read(payload, 0)
-    return number, bytes(payload[at:at + 32]), bytes(payload[at + 32:at + 64])
+    return number, _hash(payload[:at + 32], at), _hash(payload, at + 32)
 
 
 def seal_payload(kid, record, readings, hashes):
@@ -180,6 +184,13 @@ def _write(out, value):
         out.append(value & 127 | 128)
         value >>= 7
     out.append(value)
+
+
+def _hash(data, at):
+    """The 32 bytes at the end, from `at`."""
+    if len(data) != at + 32:
+        raise Refused("damaged", at + 32, len(data))
+    return bytes(data[at:])
 
 
 def _read(data, at):
