@@ -28,8 +28,9 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     "gateway.ledger": ("firmware.wire", "firmware.crypto", "gateway.contracts", "gateway.ingest.verify"),
     "gateway.api": ("firmware.wire",),  # sees views of the state, handed in
     "gateway.node": ("firmware.wire", "firmware.crypto", "gateway"),
-    # what joins the rooms: driver, peers, configuration
-    "gateway": ("firmware.wire", "firmware.crypto", "gateway.consensus", "gateway.ingest", "gateway.ledger"),
+    # what joins the rooms: driver, stores, peers, configuration
+    "gateway": ("firmware.wire", "firmware.crypto", "gateway.consensus", "gateway.ingest", "gateway.ledger",
+                "gateway.api.views"),
     # an error in a register table shared with the agent would cancel itself out
     "sim_hardware": (),
     "deploy": ("firmware", "gateway", "sim_hardware"),
