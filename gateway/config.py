@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 REQUIRED = object()  # the default of a key that has none
 # A configuration of 200 meters has about 30 KiB; more than this is a wrong file.
 FILE_BYTES = 1 << 20
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 EXIT_CODE = 2  # gateway.md, One command: 2 = usage or unreadable
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")  # a level of a topic: no '/', '+', '#'
@@ -104,13 +105,18 @@ def is_address(value: object) -> bool:
     return match is not None and int(match.group(2)) <= 65535
 
 
+def is_own_address(value: object) -> bool:
+    """True for host:port where host is this machine and nobody else's."""
+    return isinstance(value, str) and is_address(value) and split_address(value)[0] in LOOPBACK
+
+
 def is_broker(value: object) -> bool:
     """True for mqtts://host:port, and for mqtt://host:port where host is this machine."""
     if not isinstance(value, str):
         return False
     scheme, mark, rest = value.partition("://")
     return mark != "" and is_address(rest) and (
-        scheme == "mqtts" or scheme == "mqtt" and split_address(rest)[0] in ("127.0.0.1", "localhost", "::1"))
+        scheme == "mqtts" or scheme == "mqtt" and split_address(rest)[0] in LOOPBACK)
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -165,7 +171,8 @@ GATEWAY = Table({
     "data": text("the folder of ledger and votes", "data"),
     "area": name(),
     "listen": address("127.0.0.1:0"),
-    "api": address("127.0.0.1:0"),
+    "api": Key('an address "host:port" of this machine (127.0.0.1; the page has no login yet)', is_own_address,
+               "127.0.0.1:0"),
     "peers": addresses(()),
     "brokers": brokers(),
     "signing_key": text("the file of the signing key", "signing.key"),

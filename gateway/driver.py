@@ -13,7 +13,7 @@ is slow (checks with a fetch, catching up) is a task of its own and comes back b
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -51,6 +51,8 @@ class Machine(Protocol):
     def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now) -> Ready: ...
 
     def installed(self, executed: Executed, now: Now) -> Ready: ...
+
+    def vote_again(self, heads: Sequence[Head], now: Now) -> Ready: ...
 
     def tick(self, now: Now) -> Ready: ...
 
@@ -122,8 +124,17 @@ class Driver:
 
     def start(self) -> None:
         """Begins; what a restart must send again is sent."""
-        self._spawn(self._keep_ledger(), "ledger jobs")
+        self.spawn(self._keep_ledger(), "ledger jobs")
         self._call(lambda now: self._replica.start(now))
+
+    def vote_again(self, heads: Sequence[Head]) -> None:
+        """After a start: blocks without a certificate."""
+        if heads:
+            self._call(lambda now: self._replica.vote_again(heads, now))
+
+    def certified(self, certified: Certified) -> None:
+        """A certificate that came another way than by votes."""
+        self._jobs.put_nowait(certified)
 
     def receive(self, data: bytes) -> None:
         """A consensus message of any peer."""
@@ -218,7 +229,7 @@ class Driver:
             for send in ready.send:
                 self._send(send)
             for check in ready.check:
-                self._spawn(self._check(check), "check")
+                self.spawn(self._check(check), "check")
             for decision in ready.decided:
                 self._jobs.put_nowait(decision)
             for certified in ready.certified:
@@ -313,12 +324,14 @@ class Driver:
 
     # tasks
 
-    def _spawn(self, work: Any, name: str) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Runs a task that `stop` ends."""
         task = self._loop.create_task(work, name=name)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self.ended)
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        """A task that fails ends the process: its work would silently not be done any more."""
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             self._fail(task.exception())

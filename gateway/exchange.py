@@ -2,9 +2,10 @@
 
 Beside the consensus, in frames of their own (CONSENSUS has kind 0): `WANT_BLOCKS [channel, first, count]` is answered
 by `BLOCKS [channel, first, [[block, certificate], ...]]`, as many from the first as fit a frame; `WANT_ENVELOPES
-[payload hash, ...]` by `ENVELOPES [envelope, ...]`, those that are here. Nobody is believed: blocks are checked by the
-ledger, envelopes by ingest. A peer's questions are answered one at a time, from a reader of its own, so that asking
-much costs the asker time and the consensus none.
+[payload hash, ...]` (of seals in no block yet) and `WANT_READINGS [channel, height]` (of all seals of a block) by
+`ENVELOPES [envelope, ...]`, those that are here. Nobody is believed: blocks are checked by the ledger, envelopes by
+ingest. A peer's questions are answered one at a time, from a reader of its own, so that asking much costs the asker
+time and the consensus none.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 
 from firmware.wire.errors import Refused
 from firmware.wire.shape import check_fields, check_list
-from gateway.transport import BLOCKS, ENVELOPES, WANT_BLOCKS, WANT_ENVELOPES
+from gateway.transport import BLOCKS, ENVELOPES, WANT_BLOCKS, WANT_ENVELOPES, WANT_READINGS
 
 logger = logging.getLogger("gridseal.exchange")
 
@@ -31,7 +32,9 @@ class Store(Protocol):
 
     async def blocks(self, channel: str, first: int, count: int, max_bytes: int) -> list[tuple[bytes, bytes]]: ...
 
-    async def envelope(self, payload_hash: bytes) -> bytes | None: ...
+    async def pending_envelopes(self, hashes: Sequence[bytes]) -> list[bytes]: ...
+
+    async def envelopes_in(self, channel: str, height: int) -> list[bytes]: ...
 
 
 class Exchange:
@@ -57,6 +60,9 @@ class Exchange:
             elif kind == WANT_BLOCKS:
                 check_fields(body, ("t", "u", "u"))
                 self._ask_ourselves(peer, kind, body)
+            elif kind == WANT_READINGS:
+                check_fields(body, ("t", "u"))
+                self._ask_ourselves(peer, kind, body)
             elif kind == WANT_ENVELOPES:
                 check_list(body, "b32")
                 self._ask_ourselves(peer, kind, body)
@@ -81,6 +87,10 @@ class Exchange:
         """Asks; what comes goes to `on_envelopes`."""
         for start in range(0, len(hashes), HASHES_ASKED):
             self._send(peer, WANT_ENVELOPES, list(hashes[start:start + HASHES_ASKED]))
+
+    def ask_readings(self, peer: int, channel: str, height: int) -> None:
+        """Asks for the readings of a block's seals; what comes goes to `on_envelopes`."""
+        self._send(peer, WANT_READINGS, [channel, height])
 
     def gone(self, peer: int) -> None:
         """A peer that left: its questions are void."""
@@ -115,7 +125,8 @@ class Exchange:
     async def _answer(self, peer: int) -> None:
         """All that a peer asks, one after the other."""
         answers: dict[int, Callable[[int, Any], Awaitable[None]]] = {
-            WANT_BLOCKS: self._answer_blocks, WANT_ENVELOPES: self._answer_envelopes}
+            WANT_BLOCKS: self._answer_blocks, WANT_ENVELOPES: self._answer_envelopes,
+            WANT_READINGS: self._answer_readings}
         try:
             while self._questions.get(peer):
                 kind, body = self._questions[peer].popleft()
@@ -132,15 +143,20 @@ class Exchange:
         self._send(peer, BLOCKS, [channel, first, [list(pair) for pair in pairs]])
 
     async def _answer_envelopes(self, peer: int, body: Any) -> None:
-        found: list[bytes] = []
+        self._send_envelopes(peer, await self._store.pending_envelopes(body[:HASHES_ASKED]))
+
+    async def _answer_readings(self, peer: int, body: Any) -> None:
+        self._send_envelopes(peer, await self._store.envelopes_in(*body))
+
+    def _send_envelopes(self, peer: int, envelopes: Sequence[bytes]) -> None:
+        """In as many frames as they need."""
+        some: list[bytes] = []
         size = 0
-        for payload_hash in body[:HASHES_ASKED]:
-            envelope = await self._store.envelope(payload_hash)
-            if envelope is not None:
-                if size + len(envelope) > self._answer_bytes:
-                    self._send(peer, ENVELOPES, found)
-                    found, size = [], 0
-                found.append(envelope)
-                size += len(envelope) + 5
-        if found:
-            self._send(peer, ENVELOPES, found)
+        for envelope in envelopes:
+            if size + len(envelope) > self._answer_bytes:
+                self._send(peer, ENVELOPES, some)
+                some, size = [], 0
+            some.append(envelope)
+            size += len(envelope) + 5
+        if some:
+            self._send(peer, ENVELOPES, some)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from gateway.config import split_address
 from gateway.connection import Connection, encode_frame
 
-CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES = range(5)  # kinds of frames
+CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS = range(6)  # kinds of frames
 
 # What may wait for one peer. 16 MiB holds two largest frames, and some 10,000 votes: half a minute at full speed.
 QUEUE_BYTES = 16 << 20

@@ -63,6 +63,7 @@ class Standing:
     marked: Mapping[str, int]
     refused: Mapping[str, int]
     refused_by_agent: Mapping[str, Mapping[str, int]]
+    refused_in_blocks: int  # items that stand in blocks with a refusal as their result
     peers_refused: Mapping[str, int]
     consensus_refused: Mapping[str, int]
     pending: int
@@ -71,6 +72,7 @@ class Standing:
     points: Iterable[Point]
     bytes_written: int
     votes_bytes: int
+    halted: bool  # own state differs from a proven one: no vote any more
     alarms: Sequence[str]
 
 
@@ -110,18 +112,19 @@ def status(standing: Standing) -> dict[str, Any]:
     # a reading of a time to come is no fresher than one of now
     fresh = [one.power_w for one in points
              if one.power_w is not None and standing.now_ms - one.time_ms <= FRESH_MS]
-    lag_ms = max(0, standing.now_ms - standing.newest_ms) if standing.newest_ms else None
+    lag_ms = max(0, standing.now_ms - standing.newest_ms) if standing.newest_ms else 0
     worst = sorted(standing.refused_by_agent.items(), key=lambda pair: (-sum(pair[1].values()), pair[0]))
     result = {name: value for name, value in vars(standing).items() if name not in ("kids", "connected")}
     result.update(
         chain_id=standing.chain_id.hex(), header_hash=standing.header_hash.hex(), state_root=standing.state_root.hex(),
         kind=kind_text(len(standing.kids), standing.speed), time=time_text(standing.now_ms),
-        power_w=sum(fresh) if fresh else None, lag_ms=lag_ms, lag_s=None if lag_ms is None else lag_ms // 1000,
+        power_w=sum(fresh) if fresh else None, lag_ms=lag_ms, lag_s=lag_ms // 1000,
         refused=dict(sorted(standing.refused.items())), refused_total=sum(standing.refused.values()),
         refused_by_agent={kid: dict(counts) for kid, counts in worst[:AGENTS_SHOWN]},
         marked=dict(standing.marked), marked_total=sum(standing.marked.values()),
         peers_refused=dict(standing.peers_refused), consensus_refused=dict(standing.consensus_refused),
         brokers=[dict(one) for one in standing.brokers], alarms=list(standing.alarms),
+        is_primary=standing.primary == standing.index and standing.active,
         points=[_point(one) for one in points], replicas=_replicas(standing))
     return result
 
@@ -163,6 +166,12 @@ def result(code: int | None) -> dict[str, Any]:
     if code >= proof.MARKED:
         return {"result": "marked", "marks": marks_of(code)}
     return {"result": REASONS[code] if code < len(REASONS) else f"reason {code}", "marks": []}
+
+
+def marks(counts: Sequence[int]) -> dict[str, int]:
+    """Numbers of seals by mark, from the ledger's counts by bit."""
+    return {name: counts[bit.bit_length() - 1] for bit, name in MARKS
+            if bit.bit_length() <= len(counts) and counts[bit.bit_length() - 1]}
 
 
 def marks_of(code: int) -> list[str]:

@@ -1,0 +1,159 @@
+"""Makes a replica's duties happen in the other rooms: judged by ingest, executed by the ledger, sent to the peers."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from firmware.wire import certificate as certificate_codec
+from firmware.wire import header as header_codec
+from firmware.wire.errors import Refused
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item
+from gateway.driver import Driver
+from gateway.exchange import Exchange
+from gateway.ingest import verify
+from gateway.ingest.ingest import Ingest, Offer
+from gateway.ledger.ledger import Ledger, Outcome
+from gateway.missing import Missing
+from gateway.stores import Stores
+from gateway.transport import CONSENSUS, Transport
+
+logger = logging.getLogger("gridseal.node")
+
+ACCEPTED, MARKED = 0, 256  # result codes (contracts)
+LACKING = "readings_missing"
+
+
+class Done(NamedTuple):
+    """A decision that is executed."""
+
+    n: int
+    heads: tuple[Head, ...]
+    state_root: bytes
+    outcome: Outcome
+
+
+class Duties:
+    """See `driver.Rooms`. Whoever makes one sets `driver`, `ingest` and `transport` before the first duty."""
+
+    driver: Driver
+    ingest: Ingest
+    transport: Transport
+
+    def __init__(self, ledger: Ledger, stores: Stores, data: Path):
+        self._ledger = ledger
+        self.exchange = Exchange(self._send_frame, stores, ledger.parameters["frame_bytes"], self._envelopes)
+        self._notes = data / "readings.json"
+        self.stores = stores
+
+    def join(self, driver: Driver, ingest: Ingest, transport: Transport) -> None:
+        """Brings the rooms together."""
+        self.driver, self.ingest, self.transport = driver, ingest, transport
+        self.missing = Missing(self.exchange, self._ledger, ingest, driver.in_ledger, transport.connected, self._notes)
+        self.stores.join(ingest, driver.in_ledger)
+
+    # what driver.Rooms asks for
+
+    def send(self, to: int | None, data: bytes) -> None:
+        self.transport.send(to, CONSENSUS, data)
+
+    async def judge(self, check: Check) -> str | None:
+        reason, lacking = await self.ingest.check_batch(check.batch.items)
+        if reason is None and check.batch.channel not in self._ledger.channels:
+            reason = "wrong_channel"
+        if reason is None and lacking:
+            primary = check.batch.view % len(self._ledger.members)
+            wait_s = self._ledger.parameters["timeout_ms"] / 1000
+            if not await self.missing.fetch_proposed(lacking, primary, wait_s):
+                reason = LACKING
+        return reason
+
+    def execute(self, decision: Decision) -> Done:
+        outcome = self._ledger.execute(decision.n, decision.batch)
+        heads: tuple[Head, ...] = ()
+        if outcome.channel is not None and outcome.height is not None and outcome.header_hash is not None:
+            heads = (Head(outcome.channel, outcome.height, outcome.header_hash),)
+        return Done(decision.n, heads, outcome.state_root, outcome)
+
+    def executed(self, done: Done) -> None:
+        self._tell(done.outcome)
+
+    def certify(self, certified: Certified) -> None:
+        self._ledger.put_certificate(certified.channel, certified.height, certified.certificate)
+
+    def certified(self, certified: Certified) -> None:
+        self.ingest.certified(certified.channel, certified.height)
+
+    def submitted(self, requests: Sequence[bytes]) -> None:
+        self.ingest.submitted(requests)
+
+    async def catch_up(self, behind: Behind) -> Executed | None:
+        stand = self._ledger.stand()
+        logger.warning("behind: at n %d, the others' checkpoint is %d; fetching blocks", stand.n, behind.n)
+        try:
+            blocks = await self.missing.fetch_blocks(behind, [Head(*head) for head in stand.heads])
+            if blocks is None:
+                logger.error("no replica gives the blocks up to n %d", behind.n)
+                return None
+            outcomes = await self.driver.in_ledger(self._ledger.install, behind.n, blocks,
+                                                   [tuple(head) for head in behind.heads], behind.state_root)
+        except Refused as refused:
+            self.driver.alarm(f"blocks that others certified do not come out here: {refused}")
+            return None
+        for outcome in outcomes:
+            self._tell(outcome)
+            self.ingest.certified(outcome.channel, outcome.height)
+        logger.warning("caught up to n %d with %d blocks", behind.n, len(outcomes))
+        stand = self._ledger.stand()
+        return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s)
+
+    # what others bring
+
+    def framed(self, peer: int, kind: int, body: object) -> None:
+        """A frame of a peer."""
+        if kind != CONSENSUS:
+            self.exchange.framed(peer, kind, body)
+        elif isinstance(body, bytes):
+            self.driver.receive(body)
+        else:
+            self.exchange.refused["malformed"] += 1
+
+    def submit(self, offers: Sequence[Offer]) -> None:
+        """Ingest's offers, to be ordered."""
+        self.driver.submit([Item(*offer) for offer in offers])
+
+    def check_signature(self, item: bytes, kind: str, public_key: bytes) -> bool:
+        """For execution: ingest remembers what it has verified."""
+        return self.ingest.checker.check_signature(item, kind, public_key)
+
+    def lost_certificates(self) -> list[Head]:
+        """Blocks whose certificate is not here, for `vote_again`; in the ledger's thread."""
+        found = []
+        for channel in self._ledger.channels:
+            for height in self._ledger.uncertified(channel):
+                header = self._ledger.header(channel, height)
+                assert header is not None, "a height of the ledger's own"
+                found.append(Head(channel, height, header_codec.hash_of(header)))
+        return found
+
+    def quorum(self) -> int:
+        """How many replicas decide."""
+        return certificate_codec.quorum(len(self._ledger.members))
+
+    def _tell(self, outcome: Outcome) -> None:
+        """Ingest and whoever fetches readings hear of a block."""
+        if outcome.height is None or outcome.channel is None:
+            return
+        for leaf, code in zip(outcome.items, outcome.results):
+            if (code == ACCEPTED or code >= MARKED) and not self.ingest.has_readings(verify.item_key(leaf)):
+                if verify.seal_of(leaf) is not None:
+                    self.missing.lacks(outcome.channel, outcome.height)
+                    break
+        self.ingest.executed(outcome.channel, outcome.height, outcome.items, outcome.results)
+        self.stores.executed(outcome)
+
+    def _send_frame(self, to: int, kind: int, body: object) -> None:
+        self.transport.send(to, kind, body)
+
+    def _envelopes(self, peer: int, envelopes: list[bytes]) -> Any:
+        self.driver.spawn(self.missing.take(envelopes), "envelopes")
