@@ -259,6 +259,7 @@ class Core:
                 records.append(durable.accepted(slot.pre_prepare, batch_once(slot.digest), slot.own_prepare))
                 if slot.is_prepared and certificate is not None:
                     records.append(durable.prepared(slot.n, certificate.proof, slot.own_commit))
+        self._log.note_durable(written)
         return records
 
 

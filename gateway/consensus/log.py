@@ -128,6 +128,12 @@ class Log:
         for slot in self._slots.values():
             slot.enter_view(left)
 
+    def note_durable(self, written: set[bytes]) -> None:
+        """The votes log was replaced by one that holds these batches and no other: what is not in it must be written
+        with the next promise that needs it."""
+        for digest, body in self._bodies.items():
+            body.is_durable = digest in written
+
     def drop_bodies(self) -> None:
         """Drops the batches that no slot speaks of any more."""
         kept: set[bytes | None] = set()

@@ -24,8 +24,9 @@ def heal(world: Any) -> None:
     for machine in world.machines:
         machine.fuse = None
         machine.paused_until = 0
-        if machine.skew_ms not in range(-world.profile.skew_ms, world.profile.skew_ms + 1):
-            machine.skew_ms = 0
+        is_skewed = abs(machine.skew_ms) > world.profile.skew_ms
+        machine.skew_ms = 0 if is_skewed else machine.skew_ms
+        if is_skewed or machine.is_clock_ahead():
             machine.crash("clock set")
         if not machine.up:
             machine.start()

@@ -119,9 +119,17 @@ class Machine:
 
     def now(self) -> Now:
         world = self.world
-        label = world.created_s * 1000 + world.now_ms * world.profile.speed + self.skew_ms * world.profile.speed
-        self.label_ms = max(self.label_ms, label)  # no process ever sees its clock go back
+        self.label_ms = max(self.label_ms, self._true_label_ms())  # no process ever sees its clock go back
         return Now(self.label_ms, world.now_ms - self.boot_at)
+
+    def _true_label_ms(self) -> int:
+        world = self.world
+        label: int = world.created_s * 1000 + (world.now_ms + self.skew_ms) * world.profile.speed
+        return label
+
+    def is_clock_ahead(self) -> bool:
+        """Whether this process still holds its clock at a label to which it once jumped."""
+        return self.label_ms > self._true_label_ms()
 
     def _arm(self) -> None:
         label, wait = self.replica.wake()

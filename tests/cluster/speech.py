@@ -87,18 +87,26 @@ def hear_signed(kind: str, payload: bytes) -> Said | None:
 def _read(kind: str, fields: Any, payload: bytes) -> Said | None:
     if kind == "header":
         epoch, _, height, header_hash = fields
-        return Said("header", -1, 0, height, header_hash, None, payload) if epoch == 0 else None
+        is_vote = epoch == 0 and _is_hash(header_hash) and isinstance(height, int)
+        return Said("header", -1, 0, height, header_hash, None, payload) if is_vote else None
     name, sender = NAMES.get(fields[0]), fields[-1]
     if name is None or fields[1] != 0 or not isinstance(sender, int):
         return None
     if name in VOTES:
-        return Said(name, sender, fields[2], fields[3], fields[4], None, payload)
+        is_vote = len(fields) == 6 and _is_hash(fields[4]) and isinstance(fields[2], int) and isinstance(fields[3], int)
+        return Said(name, sender, fields[2], fields[3], fields[4], None, payload) if is_vote else None
     if name == "checkpoint":
-        heads = tuple(tuple(head) for head in fields[4])
-        return Said(name, sender, 0, fields[2], fields[3], (fields[3], heads), payload)
+        heads = tuple((str(channel), int(height), bytes(head)) for channel, height, head in fields[4])
+        return None if not _is_hash(fields[3]) or not isinstance(fields[2], int) else Said(name, sender, 0, fields[2], fields[3], (fields[3], heads), payload)
     if name == "view-change":
-        prepared = tuple((row[0], tuple(row[1])) for row in fields[5])
-        return Said(name, sender, fields[2], fields[3], b"", (tuple(fields[4]), prepared), payload)
+        prepared = tuple((bytes(row[0]), tuple(map(bytes, row[1]))) for row in fields[5])
+        body = (tuple(map(bytes, fields[4])), prepared)
+        return Said(name, sender, int(fields[2]), int(fields[3]), b"", body, payload)
     if name == "new-view":
-        return Said(name, sender, fields[2], 0, b"", (tuple(fields[3]), tuple(fields[4])), payload)
+        body = (tuple(map(bytes, fields[3])), tuple(map(bytes, fields[4])))
+        return Said(name, sender, int(fields[2]), 0, b"", body, payload)
     return Said(name, sender, 0, 0, b"", None, payload)
+
+
+def _is_hash(value: Any) -> bool:
+    return isinstance(value, bytes) and len(value) == 32
