@@ -86,8 +86,8 @@ class Units:
         the moment the request arrived, however long the answer waits for its turn.
         """
         place = self.places.get(request.unit)
-        if place is None:
-            return _silence()                   # nobody has that number: silence, as on a real bus
+        if place is None or request.pdu[0] & 0x80:
+            return _silence()                   # nobody has that number; or an exception answer echoed by the terminal
         return self._answer(request, place.meter, place.fault, place.meter.image)
 
     async def _answer(self, request: Request, meter: SimMeter, fault: Fault, image: Image | None) -> tuple[bytes, int]:

@@ -25,6 +25,7 @@ from tests import needs
 from tests.sim_hardware.bench import DAY_MS, MIDNIGHT_MS, HandClock, play, running
 
 HOUSE = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HOUSE), os.environ.get("PYTHONPATH", "")])}
 README = (HOUSE / "sim_hardware" / "README.md").read_text()
 
 
@@ -32,7 +33,7 @@ README = (HOUSE / "sim_hardware" / "README.md").read_text()
 def simulator(*arguments: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A running process and the first line it printed."""
     process = subprocess.Popen([sys.executable, "-m", "tests.sim_hardware.alone", *arguments], cwd=folder, text=True,
-                               env={**os.environ, "PYTHONPATH": str(HOUSE)}, stdout=subprocess.PIPE,
+                               env=ENVIRONMENT, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE)
     watchdog = threading.Timer(30, process.kill)
     watchdog.start()
@@ -133,7 +134,7 @@ def test_speed_is_told(tmp_path: Path) -> None:
 ])
 def test_mistakes_end_with_2_and_a_sentence(tmp_path: Path, options: list[str], word: str) -> None:
     process = subprocess.run([sys.executable, "-m", "tests.sim_hardware.alone", *options], cwd=tmp_path, timeout=30,
-                             env={**os.environ, "PYTHONPATH": str(HOUSE)}, capture_output=True, text=True)
+                             env=ENVIRONMENT, capture_output=True, text=True)
     assert process.returncode == 2 and word in process.stderr and "Traceback" not in process.stderr
     assert process.stdout == ""
 

@@ -18,7 +18,7 @@ TWO = meter(1, 1), meter(2, 2, "pzem004t")
 
 def test_faults_over_tcp() -> None:
     async def scene() -> None:
-        async with running(tcp(*TWO), HandClock()) as bench, tcp_master(bench.address, 0.25) as master:
+        async with running(tcp(*TWO), HandClock()) as bench, tcp_master(bench.address, 1) as master:
             async def outcome(unit: int) -> str:
                 loop = asyncio.get_running_loop()
                 begin = loop.time()
@@ -28,13 +28,13 @@ def test_faults_over_tcp() -> None:
                     return "silence"
                 if answer.isError():
                     return f"exception {answer.exception_code}"
-                return "late" if loop.time() - begin > 0.1 else "good"
+                return "late" if loop.time() - begin > 0.3 else "good"
 
-            for fault, expected in (("none", "good"), ("no_answer", "silence"), ("late 120", "late"),
-                                    ("late 400", "silence"), ("exception 6", "exception 6"), ("none", "good")):
+            for fault, expected in (("none", "good"), ("no_answer", "silence"), ("late 300", "late"),
+                                    ("late 1200", "silence"), ("exception 6", "exception 6"), ("none", "good")):
                 assert await bench.control(f"fault 1 {fault}") == "ok"
                 assert await outcome(1) == expected, fault
-                await asyncio.sleep(0.2 if fault == "late 400" else 0)      # let the late answer pass by
+                await asyncio.sleep(0.4 if fault == "late 1200" else 0)      # let the late answer pass by
                 assert await outcome(2) == "good", "only the faulty unit is faulty"
     play(scene())
 
@@ -52,7 +52,7 @@ def test_faults_on_the_wire(tmp_path: Path) -> None:
                 line.send(1, READ_VOLTAGE)
                 bad = await line.read(9)
                 assert bad[:-2] == good[:-2] and crc16(bad[:-2]) != bad[-2:]
-                assert await bench.control("fault 1 late 300") == "ok"
+                assert await bench.control("fault 1 late 800") == "ok"
                 line.send(1, READ_VOLTAGE)
                 assert await line.read(1, 0.1) == b""
                 line.send(2, READ_VOLTAGE)

@@ -181,7 +181,8 @@ def test_garbage_costs_one_request_only(tmp_path: Path) -> None:
                 assert len(await line.read(9)) == 9
                 line.send(0, bytes.fromhex("0400000002"))
                 line.send(9, bytes.fromhex("0400000002"))
-                assert await line.read(1, 0.15) == b"", "broadcast and absent unit"
+                line.send(1, bytes.fromhex("8402"))
+                assert await line.read(1, 0.15) == b"", "broadcast, absent unit, an exception answer echoed back"
             finally:
                 line.close()
     play(scene())
