@@ -10,6 +10,7 @@ from firmware.wire import cbor, cose, state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, PointRecord
 from firmware.wire.transaction import Enrolment, PointEntry, Transaction
+from gateway.contracts import memo
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 Rule = Callable[[State, BlockContext, Transaction], None]
@@ -48,13 +49,13 @@ def apply_genesis(store: State, context: BlockContext, enrolments: Sequence[list
 def agent_of(store: State, kid: bytes) -> AgentRecord | None:
     """The registry's record of a kid, or None."""
     data = store.get(state.agent_key(kid))
-    return None if data is None else state.decode_agent(data)
+    return None if data is None else memo.decode_agent(data)
 
 
 def point_of(store: State, point: int) -> PointRecord | None:
     """The registry's record of a point, or None."""
     data = store.get(state.point_key(point))
-    return None if data is None else state.decode_point(data)
+    return None if data is None else memo.decode_point(data)
 
 
 def _enrol(store: State, context: BlockContext, found: Transaction) -> None:

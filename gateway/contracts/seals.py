@@ -16,6 +16,7 @@ from firmware.wire import cose, reading, seal, state
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
 from gateway.contracts import context as marks
+from gateway.contracts import memo
 from gateway.contracts.context import MARKED, BlockContext, CheckSignature, State
 
 _WATT_MS_PER_WH = 3_600_000
@@ -39,23 +40,23 @@ def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Si
     check(check_signature(item, "seal", agent.public_key), "bad_signature", found.kid, signed.signature)
     key = state.chain_key(found.kid, found.point)
     data = store.get(key)
-    last = state.decode_chain(data) if data is not None else None
+    last = memo.decode_chain(data) if data is not None else None
     _check_next(last, found, payload_hash)
     bits = _marks(context, point, last, found)
     record = _next_record(point, last, found, payload_hash, bits, context.created_s)
-    store.put(key, state.encode_record(record))
+    store.put(key, memo.encode_chain(record))
     return Taken(MARKED + bits if bits else 0, found, record)
 
 
 def _check_registered(store: State, context: BlockContext, found: seal.Seal) -> tuple[AgentRecord, PointRecord]:
     data = store.get(state.agent_key(found.kid))
     check(data is not None, "not_enrolled", "an enrolled agent", found.kid)
-    agent = state.decode_agent(data)
+    agent = memo.decode_agent(data)
     check(agent.revoked_height is None, "revoked", agent.revoked_height, context.height)
     check(found.point in agent.points, "not_its_point", agent.points, found.point)
     data = store.get(state.point_key(found.point))
     check(data is not None, "unknown_point", "a registered point", found.point)
-    point = state.decode_point(data)
+    point = memo.decode_point(data)
     check(point.agent == found.kid, "not_its_point", point.agent, found.kid)
     check(point.channel == context.channel, "wrong_channel", point.channel, context.channel)
     check(point.meter_epoch == found.meter_epoch, "wrong_meter_epoch", point.meter_epoch, found.meter_epoch)

@@ -8,6 +8,7 @@ that this stays short.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
 from firmware.wire import cose, seal
@@ -55,13 +56,15 @@ class Envelopes:
         """Looks through the envelopes from key `low` on. is_waiting(kid, point, height): is above its chain's."""
         self._store = store
         self._pending: OrderedDict[bytes, Pending] = OrderedDict()
+        # (height, payload hash) by chain, lowest first; entries of what waits no longer are passed over.
+        self._of_chain: dict[tuple[bytes, int], list[tuple[int, bytes]]] = {}
         self._last_key = store.last_key("envelopes")
         for key, data in store.scan("envelopes", low):
             assert isinstance(key, int)
             leaf, _ = records.decode_envelope(data)
             item = _pending(key, leaf)
             if is_waiting(item.kid, item.point, item.height):
-                self._pending[item.payload_hash] = item
+                self._note(item)
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -88,8 +91,7 @@ class Envelopes:
             key = self.append(item.leaf, item.readings)
             facts = item.seal
             signature = item.leaf[-cose.SIGNATURE_BYTES:]
-            self._pending[item.payload_hash] = Pending(key, item.payload_hash, facts.kid, facts.point, facts.height,
-                                                       signature)
+            self._note(Pending(key, item.payload_hash, facts.kid, facts.point, facts.height, signature))
             added += 1
         return added
 
@@ -109,11 +111,13 @@ class Envelopes:
         if item is not None:
             self._store.delete("envelopes", item.key)
 
-    def drop_overtaken(self, is_waiting: Callable[[bytes, int, int], bool], chains: set[tuple[bytes, int]]) -> None:
-        """Removes what waits on one of `chains` below its height: the losing side of a fork."""
-        for item in [item for item in self._pending.values() if (item.kid, item.point) in chains]:
-            if not is_waiting(item.kid, item.point, item.height):
-                self.drop(item.payload_hash)
+    def drop_overtaken(self, kid: bytes, point: int, height: int) -> None:
+        """Removes what waits on a chain up to `height`, where the chain stands now: the losing side of a fork."""
+        heap = self._of_chain.get((kid, point), [])
+        while heap and heap[0][0] <= height:
+            self.drop(heappop(heap)[1])
+        if not heap:
+            self._of_chain.pop((kid, point), None)
 
     def move_straggler(self) -> None:
         """Writes the oldest pending envelope anew at the end, when very many were written after it."""
@@ -135,6 +139,10 @@ class Envelopes:
     def readings(self, item: Pending) -> tuple[bytes, list[bytes]]:
         """(leaf, readings) of a pending envelope."""
         return self._read(item.key)
+
+    def _note(self, item: Pending) -> None:
+        self._pending[item.payload_hash] = item
+        heappush(self._of_chain.setdefault((item.kid, item.point), []), (item.height, item.payload_hash))
 
     def _read(self, key: int) -> tuple[bytes, list[bytes]]:
         data = self._store.get("envelopes", key)

@@ -301,8 +301,9 @@ class Ledger(Reader):
         self.store.put("blocks", key, records.encode_block(records.BlockRecord(
             header, meta, codes, hashes, rows, self._stand.serial)))
         self._drop_refused(refused)
-        self._envelopes.drop_overtaken(self._is_waiting, {
-            (self._chains[number].kid, self._chains[number].point) for number in touched})
+        for number in sorted(touched):
+            chain = self._chains[number]
+            self._envelopes.drop_overtaken(chain.kid, chain.point, chain.height)
         self._envelopes.move_straggler()
         self._count(results)
 
