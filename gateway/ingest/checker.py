@@ -130,14 +130,15 @@ class Checker:
 
     def check_signature(self, item: bytes, kind: str, public_key: bytes) -> bool:
         """For execution, in the ledger's thread: True at once where this replica has verified these very bytes."""
-        if self._verified.get(verify.item_key(item)) == (item, public_key):
-            return True
         try:
             found, _, payload, signature = verify.read_leaf(item)
         except Refused:
             return False
-        return found == kind and self._verify_digest(
-            public_key, verify.digest(payload, kind, self._domain.chain_id), signature)
+        if found != kind:
+            return False
+        if self._verified.get(verify.item_key(item)) == (item, public_key):
+            return True
+        return self._verify_digest(public_key, verify.digest(payload, kind, self._domain.chain_id), signature)
 
     def remember(self, payload_hash: bytes, leaf: bytes, kid: bytes) -> None:
         """This leaf's signature is good."""

@@ -21,6 +21,7 @@ class Agent:
         self.public_key = self.signer.public_key()
         self.kid = identity.kid_of(self.public_key)
         self.points, self.area = points, area
+        self.chain = CHAIN
         self.tips: dict[int, tuple[int, bytes]] = {}
 
     def record(self, **changes: Any) -> state.AgentRecord:
@@ -42,8 +43,8 @@ class Agent:
                     1000 + height, 0, 1, 2, bytes(32), bytes(32))
         return made._replace(**changes)
 
-    def sign(self, payload: bytes, kind: str = "seal", chain: bytes = CHAIN) -> bytes:
-        return cose.sign1(payload, self.kid, kind, chain, self.signer.sign_digest)
+    def sign(self, payload: bytes, kind: str = "seal") -> bytes:
+        return cose.sign1(payload, self.kid, kind, self.chain, self.signer.sign_digest)
 
     def envelope(self, made: Seal, readings: list[bytes]) -> bytes:
         return seal.encode_envelope(self.sign(seal.encode(made)), readings)

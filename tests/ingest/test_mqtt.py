@@ -161,12 +161,11 @@ def test_back_pressure_stops_reading_and_drops_nothing(
         for info in infos:
             info.wait_for_publish(BOUND_S)
         inbox.payloads(40)
-        assert here.status()["undone"] == 40
-        assert len(inbox.messages) == 40
+        assert 40 <= here.status()["undone"] == len(inbox.messages) < 50, "the limit, and what the last batch brought"
         seen = 0
         while seen < 300:
             fresh = inbox.wait(lambda all: len(all) > seen)[seen:]  # noqa: B023
-            assert len(fresh) <= 50
+            assert len(fresh) < 60
             seen += len(fresh)
             here.done([message.token for message in fresh])
         assert [message.payload for message in inbox.messages] == [b"%d" % number for number in range(300)]
