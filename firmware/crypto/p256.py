@@ -28,7 +28,7 @@ COLUMNS = 52  # 5 * 52 = 260 bits >= 256
 _HALF_ROW = 26  # half a row fits MicroPython's small integers (31 bits), which cost no heap
 _HALF_MASK = (1 << _HALF_ROW) - 1
 
-_table_of_g = b""  # made at first use: twice the time of a signature
+_table_of_g = b""  # made at first use, in about two signatures' time
 
 
 def generate(random_bytes) -> bytes:
