@@ -64,7 +64,8 @@ class Duties:
         if reason is None and lacking:
             primary = check.batch.view % len(self._ledger.members)
             wait_s = self._ledger.parameters["timeout_ms"] / 1000
-            if not await self.missing.fetch_proposed(lacking, primary, wait_s):
+            if not await self.missing.fetch_proposed(
+                    lacking, lambda: self._not_here(check.batch.items, lacking), primary, wait_s):
                 reason = LACKING
         return reason
 
@@ -140,10 +141,26 @@ class Duties:
         """How many replicas decide."""
         return certificate_codec.quorum(len(self._ledger.members))
 
+    def _not_here(self, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> list[bytes]:
+        """Those of the payload hashes whose readings are still lacking. A batch may hold seals that a block has already
+        (its primary has not seen that block yet): execution passes over them, nobody needs their readings, and a batch
+        is never refused for state."""
+        wanted, found = {one for one in hashes if not self.ingest.has_readings(one)}, []
+        for leaf in leaves:
+            payload_hash = verify.item_key(leaf)
+            if payload_hash in wanted:
+                fields = verify.seal_of(leaf)
+                chain = self.stores.own.chain(fields.kid, fields.point) if fields else None
+                if fields is not None and (chain is None or fields.height > chain.height):
+                    found.append(payload_hash)
+        return found
+
     def _tell(self, outcome: Outcome) -> None:
         """Ingest and whoever fetches readings hear of a block."""
         if outcome.height is None or outcome.channel is None:
             return
+        # blocks that were fetched went past the replica's pool: it must not propose their items again
+        self.driver.forget([verify.item_key(leaf) for leaf in outcome.items])
         for leaf, code in zip(outcome.items, outcome.results):
             if (code == ACCEPTED or code >= MARKED) and not self.ingest.has_readings(verify.item_key(leaf)):
                 if verify.seal_of(leaf) is not None:

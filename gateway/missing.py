@@ -36,8 +36,6 @@ BLOCKS_NOTED = 100_000  # blocks whose readings are lacking: a month without thi
 class Keeper(Protocol):
     """The part of ingest that stores what was fetched."""
 
-    def has_readings(self, payload_hash: bytes) -> bool: ...
-
     async def keep_fetched(self, envelopes: Iterable[bytes], wanted: Iterable[bytes]) -> set[bytes]: ...
 
 
@@ -56,16 +54,17 @@ class Missing:
 
     # readings of a proposal
 
-    async def fetch_proposed(self, hashes: Sequence[bytes], first: int, wait_s: float) -> bool:
-        """Waits, and asks replica `first` and then others, until all these readings are durable here; False when they
-        do not come in time."""
+    async def fetch_proposed(self, hashes: Sequence[bytes], lacks: Callable[[], list[bytes]], first: int,
+                             wait_s: float) -> bool:
+        """Waits, and asks replica `first` and then others, until `lacks` finds none of these readings lacking any more;
+        False when they do not come in time."""
         loop = asyncio.get_running_loop()
         end = loop.time() + wait_s
         for payload_hash in hashes:
             self._proposed[payload_hash] = self._proposed.get(payload_hash, 0) + 1
         try:
             pause_s, attempt = GRACE_S, 0
-            while lacking := [one for one in hashes if not self._keeper.has_readings(one)]:
+            while lacking := lacks():
                 if await self._wait(min(pause_s, end - loop.time())):
                     continue
                 if loop.time() >= end:

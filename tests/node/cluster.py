@@ -143,7 +143,10 @@ class Cluster:
     def wait_seals(self, count: int, wait_s: float = 30) -> None:
         """Until every running replica has committed so many seals, certified, under equal headers."""
         def are_equal() -> Any:
-            shown = [self.status(index) for index in self.running()]
+            try:
+                shown = [self.status(index) for index in self.running()]
+            except OSError:
+                return False  # one is still starting
             stands = {(one["height"], one["header_hash"], one["state_root"]) for one in shown}
             return len(stands) == 1 and all(
                 one["seals"] == count and one["certified_height"] == one["height"] for one in shown)
