@@ -98,7 +98,7 @@ class CatchUp(Viewing):
 
     def _status_due_ms(self) -> int:
         slowest = self._status_ms + STATUS_IDLE_MS
-        if self._is_lagging:
+        if self._is_lagging and self._progress_ms >= self._status_ms:
             return min(slowest, self._status_ms + STATUS_SOON_MS)
         if self._is_busy():
             return min(slowest, max(self._status_ms, self._progress_ms) + self._status_gap_ms)
@@ -152,7 +152,8 @@ class CatchUp(Viewing):
             vote = self._header_votes.own_vote(channel, height)
             if vote is not None:
                 self._send_header_vote(vote, to)
-        if message.decided > self.last_decided or message.low > self.low or message.view > self.view:
+        is_elsewhere = message.is_active and (message.view > self.view or not self.active)
+        if self._behind is None and (is_elsewhere or max(message.decided, message.low) > self.last_decided):
             self._is_lagging = True
 
     def _answer_view(self, message: Status, to: int) -> None:

@@ -95,6 +95,7 @@ class Core:
         # outbox
         self._records: list[bytes] = []
         self._is_compacting = False
+        self._left_record: bytes | None = None  # the VIEW-CHANGE of this turn
         self._sends: list[Send] = []
         self._checks: list[Check] = []
         self._decisions: list[Decision] = []
@@ -172,6 +173,7 @@ class Core:
         self._certified, self._submitted, self._alarms = [], [], []
         self._behind_duty = None
         self._is_compacting = False
+        self._left_record = None
         return ready
 
     # --- memory ---
@@ -235,6 +237,8 @@ class Core:
         if self._stable is not None:
             records.append(durable.stable(self._stable.proof))
         own = self._view_changes.get(self.index)
+        if self._left_record is not None:
+            records.append(self._left_record)  # goes out together with this file, even when its view is active already
         if self.active and self._new_view is not None:
             records.append(durable.active(self._new_view))
         elif not self.active and own is not None:

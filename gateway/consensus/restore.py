@@ -27,6 +27,7 @@ class Restoring(Timing):
         try:
             self._restore_stable(read)
             self._restore_view(read)
+            self._guard.stopped = self.view
             self._guard.become_stable(self.low, self.view if self.active else self.view - 1)
             self._restore_slots(read)
             self._restore_votes(read)
