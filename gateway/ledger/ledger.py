@@ -206,7 +206,7 @@ class Ledger(Reader):
         self._tree = StateTree((bytes(key), value) for key, value in self.store.scan("state") if isinstance(key, bytes))
         self._chains: dict[int, Chain] = {}
         self._numbers: dict[tuple[bytes, int], int] = {}
-        self._numbers_of_point: dict[int, list[int]] = {}
+        self._numbers_of_point = {}
         for number, data in self.store.scan("chains"):
             assert isinstance(number, int)
             self._note_chain(number, records.decode_chain(data))

@@ -46,6 +46,11 @@ class SealAt(NamedTuple):
 class Reader(Blocks):
     """Questions to one ledger; one thread at a time uses an instance."""
 
+    def __init__(self, store: Store):
+        super().__init__(store)
+        self._numbers_of_point: dict[int, list[int]] = {}
+        self._chains_known = 0
+
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Opens the ledger in a replica's data folder for questions only."""
@@ -253,13 +258,18 @@ class Reader(Blocks):
         return 0, None
 
     def _chains_of_point(self, point: int) -> list[tuple[int, Chain]]:
-        """The chains of a point with their numbers, the newest chain first."""
+        """The chains of a point with their numbers, the newest chain first. Numbers are given once, so those known
+        are kept; what a chain's record says is read anew."""
+        for number, data in self.store.scan("chains", self._chains_known + 1):
+            assert isinstance(number, int)
+            self._numbers_of_point.setdefault(records.decode_chain(data).point, []).append(number)
+            self._chains_known = number
         found = []
-        for number, data in self.store.scan("chains", is_backwards=True):
-            chain = records.decode_chain(data)
-            if chain.point == point:
-                assert isinstance(number, int)
-                found.append((number, chain))
+        for number in reversed(self._numbers_of_point.get(point, ())):
+            record = self.store.get("chains", number)
+            if record is None:
+                raise Damaged(f"table chains, key {number}", "a record", None)
+            found.append((number, records.decode_chain(record)))
         return found
 
     def bisect(self, number: int, chain: Chain, field: str, wanted: int) -> Place:

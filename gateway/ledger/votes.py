@@ -39,6 +39,7 @@ class VoteLog:
         """Opens or makes the file and cuts a torn tail; Damaged when its middle is bad."""
         self._path = path
         self._records: list[bytes] = []
+        self._is_open_ended = False  # a frame with records is the last
         self.cut_bytes = 0  # what the last open cut off, for the log line
         if not path.exists():
             self._write_new([])
@@ -61,6 +62,7 @@ class VoteLog:
         self._sequence += 1
         _write_all(self._file, _frame(self._salt, self._sequence, records))
         os.fdatasync(self._file)
+        self._is_open_ended = True
 
     def replace(self, records: Sequence[bytes]) -> None:
         """Makes `records` the whole content, all or nothing: temporary file, fsync, rename, fsync of the folder."""
@@ -68,12 +70,18 @@ class VoteLog:
         os.close(self._file)
         self._file = os.open(self._path, os.O_RDWR)
         os.lseek(self._file, 0, os.SEEK_END)
+        self._is_open_ended = False
 
     def size(self) -> int:
         """Bytes of the file now."""
         return os.fstat(self._file).st_size
 
     def close(self) -> None:
+        """Puts an empty frame behind the last: from an orderly end on, nothing in the file can pass for torn."""
+        if self._is_open_ended:
+            self._sequence += 1
+            _write_all(self._file, _frame(self._salt, self._sequence, []))
+            os.fdatasync(self._file)
         os.close(self._file)
 
     def _write_new(self, records: Sequence[bytes]) -> None:
@@ -110,6 +118,7 @@ class VoteLog:
                 break
             self._sequence, records, at = found
             self._records.extend(records)
+            self._is_open_ended = bool(records)
         os.lseek(self._file, at, os.SEEK_SET)
 
     def _check_tail(self, data: bytes, bad_at: int) -> None:
