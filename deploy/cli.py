@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
+import signal
 import sys
 from importlib import metadata
 
@@ -39,6 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             commands.add_parser(word, help=purpose)
     args = parser.parse_args(words)
+    faulthandler.register(signal.SIGUSR1, sys.__stderr__ or sys.stderr)  # kill -USR1: says where every thread stands
     try:
         return int(args.run(args))
     except ConfigError as error:

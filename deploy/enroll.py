@@ -69,11 +69,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     approve = actions.add_parser("approve", help="enrol a requested device (operator)",
                                  epilog="example: gridseal enroll approve meter-1 --area-folder area --point 1")
     approve.add_argument("request", type=Path, help="the device's folder, or its request.cbor")
-    approve.add_argument("--point", type=int, action="append", default=[], help="a metering point it serves; repeat")
+    approve.add_argument("--point", action="append", default=[], metavar="NUMBER[:RATIO]",
+                         help="a metering point it serves, with its CT/VT ratio if it has one, as 7:200/5; repeat")
     approve.add_argument("--maker", default="")
     approve.add_argument("--model", default="", help="the meter's model")
     approve.add_argument("--serial", default="", help="the meter's serial number")
-    approve.add_argument("--ratio", default="1/1", help="CT/VT ratio, as 200/5")
     approve.add_argument("--note", default="")
     approve.set_defaults(run=_approve)
     revoke = actions.add_parser("revoke", help="refuse a device from now on (operator)",
@@ -178,9 +178,7 @@ def _write_meter(args: argparse.Namespace, area: str, brokers: list[str]) -> Non
 def _approve(args: argparse.Namespace) -> int:
     path = args.request / "request.cbor" if args.request.is_dir() else args.request
     area = area_name(args.area_folder)
-    numerator, _, denominator = args.ratio.partition("/")
-    points = [transaction.PointEntry(point, area, "trade", int(numerator), int(denominator or 1), bytes(32),
-                                     args.maker, args.model, args.serial, None, None) for point in args.point]
+    points = [_point_entry(args, area, text) for text in args.point]
     person = Person(args.area_folder)
     kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
                                          args.clock)
@@ -188,6 +186,16 @@ def _approve(args: argparse.Namespace) -> int:
         (path.parent / "tls.crt").write_bytes(leaf)
         shutil.copy(args.area_folder / "ca" / "ca.crt", path.parent / "ca.crt")
     return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))
+
+
+def _point_entry(args: argparse.Namespace, area: str, text: str) -> transaction.PointEntry:
+    number, _, ratio = text.partition(":")
+    numerator, _, denominator = (ratio or "1/1").partition("/")
+    try:
+        return transaction.PointEntry(int(number), area, "trade", int(numerator), int(denominator or 1), bytes(32),
+                                      args.maker, args.model, args.serial, None, None)
+    except ValueError as error:
+        raise ValueError(f"--point: expected a number, or one with a ratio as 7:200/5, not {text!r}") from error
 
 
 def _revoke(args: argparse.Namespace) -> int:

@@ -44,10 +44,15 @@ class Demo:
         self.clock_folder = self.folder / "clock"
         self.start_ms = world.DAY_START_S * 1000
         self.end_ms = self.start_ms + args.hours * 3_600_000
-        self.supervisor = Supervisor(self.area, self.say)
+        self.supervisor: Supervisor = None  # type: ignore[assignment]  # made when the area's folder is
         self.keeper: ClockKeeper
         self.ports: dict[str, str] = {}
         self._is_line_open = False
+
+    async def close(self) -> None:
+        """Ends every process, agents first."""
+        if self.supervisor is not None:
+            await self.supervisor.stop(("agent", "meter", "replica", "broker"))
 
     def say(self, text: str) -> None:
         """Progress, for people only."""
@@ -77,6 +82,7 @@ class Demo:
                          "--brokers", str(args.brokers), "--free-ports", "--speed", str(args.speed), *settings,
                          "--ack-interval", "2", "--clock", str(self.clock_folder),
                          *(["--plain-broker"] if embedded else []))
+        self.supervisor = Supervisor(self.area, self.say)
         self.say(f"area {AREA}: {args.replicas} replicas, chain {made['chain_id'][:16]}...")
         self.say("broker: embedded, without TLS and access list" if embedded else "broker: Mosquitto with TLS")
         for program in area_programs(self.area, str(self.clock_folder)):
@@ -114,7 +120,7 @@ class Demo:
         for bus in self.buses:
             home = self.folder / bus.name
             await asyncio.to_thread(self.type, "enroll", "request", str(home), *area)
-            points = [word for point in bus.points for word in ("--point", str(point.number))]
+            points = [word for point in bus.points for word in ("--point", f"{point.number}:{point.ratio}/1")]
             await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points, *clock)
             (home / "meter.toml").write_text(world.meter_file(AREA, area_brokers(self.area), bus,
                                                               self.ports[bus.name]))
@@ -124,25 +130,32 @@ class Demo:
             await self.supervisor.start(Program(bus.name, "agent", home, gridseal(
                 "meter", "run", str(home), *clock, "--clock-name", bus.name)))
 
-    async def run_day(self) -> None:
-        """Lets the clock run to the day's end; TimeoutError when it stalls."""
-        self.keeper.run_until(self.end_ms)
+    async def run_day(self) -> bool:
+        """Lets the clock run until the day is over and ordered everywhere; then stops it.
+
+        TimeoutError when it stalls; False when the replicas do not get the day's end in time.
+        """
+        self.keeper.run_until(self.end_ms + world.AFTER_MS)
         stop = asyncio.Event()
         ticking = asyncio.create_task(self.keeper.run(stop))
-        last_ms, last_change = 0, time.monotonic()
         try:
-            while self.keeper.slowest_ms() < self.end_ms:
-                await asyncio.sleep(WATCH_S)
-                now_ms = self.keeper.slowest_ms()
-                if now_ms != last_ms:
-                    last_ms, last_change = now_ms, time.monotonic()
-                elif time.monotonic() - last_change > STALL_S:
-                    raise TimeoutError(f"the clock stands at {_hour(now_ms, self.start_ms)}: an agent does not go on; "
-                                       + "; ".join(self.supervisor.last_words(bus.name) for bus in self.buses))
-                self._show(now_ms)
+            await self._watch_day()
+            return await self._settle()
         finally:
             stop.set()
             await ticking
+
+    async def _watch_day(self) -> None:
+        last_ms, last_change = 0, time.monotonic()
+        while self.keeper.slowest_ms() < self.end_ms:
+            await asyncio.sleep(WATCH_S)
+            now_ms = self.keeper.slowest_ms()
+            if now_ms != last_ms:
+                last_ms, last_change = now_ms, time.monotonic()
+            elif time.monotonic() - last_change > STALL_S:
+                raise TimeoutError(f"the clock stands at {_hour(now_ms, self.start_ms)}: an agent does not go on; "
+                                   + "; ".join(self.supervisor.last_words(bus.name) for bus in self.buses))
+            self._show(now_ms)
 
     def _show(self, now_ms: int) -> None:
         if self.args.json:
@@ -161,17 +174,28 @@ class Demo:
         """One reading a minute and point, both ends of the day included."""
         return self.args.meters * (self.args.hours * 60 + 1)
 
-    async def settle(self) -> bool:
-        """Waits until every replica has the whole day and one height, all certified; False when it takes too long."""
+    async def _settle(self) -> bool:
+        """Waits until every replica has the day's last reading of every point, and equal, certified heights.
+
+        The clock runs on meanwhile: what still waits for a block, waits in label time.
+        """
         end = time.monotonic() + SETTLE_S
+        has_whole_day = False
         while time.monotonic() < end:
             facts = [await asyncio.to_thread(replica_status, home) for home in replica_folders(self.area)]
-            heights = {(one.get("height"), one.get("certified_height")) for one in facts}
-            if all(one.get("readings", 0) >= self.expected() for one in facts) and len(heights) == 1 \
-                    and len(set(next(iter(heights)))) == 1:
+            if not has_whole_day:
+                has_whole_day = all(self._is_day_over(one) for one in facts)
+                if has_whole_day:
+                    self.keeper.run_until(0)
+            elif len({(one.get("height"), one.get("certified_height")) for one in facts}) == 1 \
+                    and facts[0]["height"] == facts[0]["certified_height"]:
                 return True
             await asyncio.sleep(WATCH_S)
         return False
+
+    def _is_day_over(self, facts: dict[str, Any]) -> bool:
+        points = facts.get("points", ())
+        return len(points) == self.args.meters and all(one["time_ms"] >= self.end_ms for one in points)
 
     def make_report(self, started: float) -> dict[str, Any]:
         """Joins ledger and truth, checks the replicas against each other, proves readings and verifies the proofs."""
@@ -190,7 +214,7 @@ class Demo:
                 and not replicas["uncertified"] and proofs["good"] == proofs["tried"])
         return {
             "good": good, "hours": self.args.hours, "speed": self.args.speed, "points": self.args.meters,
-            "readings": {"made": joined.rows, "sealed": joined.readings, "committed": counts["readings"],
+            "readings": {"made": joined.rows, "sealed": joined.readings, "committed": joined.readings,
                          "refused": refused, "marked": marks},
             "blocks": counts["blocks"], "trades": 0,
             "settlement": {"sum_mc": 0, "turnover_mc": 0, "bought_wh": 0, "sold_wh": 0, "shortfall_wh": 0,
@@ -230,8 +254,7 @@ async def _play(demo: Demo) -> int:
         if demo.args.open:
             webbrowser.open(f"http://{demo.page_address()}/")
         await demo.enroll()
-        await demo.run_day()
-        settled = await demo.settle()
+        settled = await demo.run_day()
         report = await asyncio.to_thread(demo.make_report, started)
         report["settled"] = settled
         if demo.args.json:
@@ -246,10 +269,10 @@ async def _play(demo: Demo) -> int:
         demo.say("ended")
         return 0
     except (ChildProcessError, TimeoutError) as error:
-        print(f"gridseal demo: {error}\n  logs: {demo.supervisor.logs}", file=sys.stderr)
+        print(f"gridseal demo: {error}\n  logs: {demo.area / 'logs'}", file=sys.stderr)
         return 1
     finally:
-        await demo.supervisor.stop(("agent", "meter", "replica", "broker"))
+        await demo.close()
 
 
 def _new_folder() -> Path:

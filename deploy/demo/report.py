@@ -76,6 +76,8 @@ def join(reader: Reader, truths: list[Path], last_ms: int) -> Join:
     for sealed in committed_seals(reader):
         for data in sealed.readings or ():
             reading = reading_codec.decode(data)
+            if reading.time_ms >= last_ms + STEP_MS:
+                continue
             key = reading.point, reading.time_ms // STEP_MS * STEP_MS
             row = rows.get(key)
             if row is None:

@@ -18,8 +18,10 @@ STEP_S = 60  # a simulated meter's registers change once a minute: a reading of 
 INTERVAL_S = 60
 SEAL_EVERY_S = 300
 WAIT_SEAL_MS = 60_000  # label time in which a block gathers seals: at speed 600 a tenth of a second
+AFTER_MS = 12 * 3_600_000  # the clock may run on while the day's last seals are ordered
+RATIO = 4  # of the current transformers at Table 4's points: up to 171 kW, and the meters end at 69 kW
 
-_FIRST = (("sdm630", "table4:LA1"), ("sdm630", "table4:LA2"), ("sdm630", "table4:LA3"), ("sdm630", "table4:MG"))
+_FIRST = ("table4:LA1", "table4:LA2", "table4:LA3", "table4:MG")
 _MORE = (("sdm120", "generated:household"), ("sdm120", "generated:prosumer"), ("pzem004t", "generated:household"),
          ("sdm120", "generated:sun"), ("sdm630", "generated:household"), ("sdm120", "generated:wind"),
          ("pzem004t", "generated:household"), ("sdm630", "generated:prosumer"))
@@ -32,6 +34,7 @@ class Point(NamedTuple):
     unit: int
     type: str
     day: str
+    ratio: int  # of its current transformer: the meter sees the day's power divided by it
 
 
 class Bus(NamedTuple):
@@ -49,8 +52,11 @@ def make_buses(meters: int) -> list[Bus]:
         raise ValueError(f"--meters: 1 to {METERS}, not {meters}")
     points = []
     for index in range(meters):
-        kind, day = _FIRST[index] if index < len(_FIRST) else _MORE[(index - len(_FIRST)) % len(_MORE)]
-        points.append(Point(index + 1, index % BUS_METERS + 1, kind, day))
+        unit = index % BUS_METERS + 1
+        if index < len(_FIRST):
+            points.append(Point(index + 1, unit, "sdm630", _FIRST[index], RATIO))
+        else:
+            points.append(Point(index + 1, unit, *_MORE[(index - len(_FIRST)) % len(_MORE)], 1))
     buses: list[Bus] = []
     for start in range(0, meters, BUS_METERS):
         is_rtu = len(buses) % 2 == 1
@@ -79,7 +85,7 @@ def simulator_file(folder: Path, buses: list[Bus], seed: int, truth: Path) -> st
             lines += ['tcp = "127.0.0.1:0"']
         for point in bus.points:
             lines += ["[[bus.meter]]", f"point = {point.number}", f"unit = {point.unit}", f'type = "{point.type}"',
-                      f'day = "{point.day}"']
+                      f'day = "{point.day}"', f"scale = {1 / point.ratio}"]
     return "\n".join(lines) + "\n"
 
 
