@@ -4,7 +4,7 @@ import pytest
 
 from firmware.wire import cose, seal
 from tests.contracts.table import Table
-from tests.ledger.world import START_S, World, key
+from tests.ledger.world import START_S, World, key, point_entry
 
 START_MS = START_S * 1000
 
@@ -109,6 +109,23 @@ def test_jump_is_power_above_the_points_largest(world: World, table: Table) -> N
     assert table.run(world.seal("meter", 1, START_MS + 60_000, 2666).leaf) == ["accepted"]
     assert table.run(world.seal("meter", 1, START_MS + 120_000, 2666 + 1667).leaf, time_s=START_S + 120) == [
         "register_jumped"]
+
+
+@pytest.mark.parametrize(("ratio", "largest"), [((40, 5), 13_333), ((1, 2), 833)])
+def test_a_jump_grows_with_the_current_transformer(world: World, table: Table, ratio: tuple[int, int],
+                                                    largest: int) -> None:
+    """1,666.67 Wh a minute, times the ratio."""
+    table.run(world.enrol("big", [point_entry(9, ratio=ratio)]), world.seal("big", 9, START_MS, 1000).leaf)
+    assert table.run(world.seal("big", 9, START_MS + 60_000, 1000 + largest).leaf,
+                     world.seal("big", 9, START_MS + 60_000 + 60_000, 1000 + 2 * largest + 1).leaf,
+                     time_s=START_S + 120) == ["accepted", "register_jumped"]
+
+
+@pytest.mark.parametrize(("exports", "mark"), [((500, 400), "register_fell"), ((500, 5000), "register_jumped"),
+                                               ((500, 501), "accepted"), ((None, 501), "accepted")])
+def test_export_counts_like_import(world: World, table: Table, exports: tuple, mark: str) -> None:
+    table.run(world.seal("meter", 1, START_MS, 1000, export_wh=exports[0]).leaf)
+    assert table.run(world.seal("meter", 1, START_MS + 60_000, 1000, export_wh=exports[1]).leaf) == [mark]
 
 
 def test_a_bad_clock_excuses_no_jump(world: World, table: Table) -> None:
