@@ -54,19 +54,21 @@ class Moved(NamedTuple):
 
 
 class _Chain:
-    __slots__ = ("height", "payload_hash", "pending", "held")
+    __slots__ = ("height", "payload_hash", "pending", "held", "tip", "tip_hash")
 
     def __init__(self, record: ChainRecord | None):
         self.height: int = record.height if record else 0
         self.payload_hash: bytes = record.payload_hash if record else FIRST_PREVIOUS
         self.pending: dict[int, bytes] = {}  # payload hash by height, rising
         self.held: dict[int, VerifiedSeal] = {}
+        self.find_tip()
 
-    def tip(self) -> tuple[int, bytes]:
+    def find_tip(self) -> None:
+        """After anything but appending."""
+        self.tip, self.tip_hash = self.height, self.payload_hash
         if self.pending:
-            height = next(reversed(self.pending))
-            return height, self.pending[height]
-        return self.height, self.payload_hash
+            self.tip = next(reversed(self.pending))
+            self.tip_hash = self.pending[self.tip]
 
 
 class Chains:
@@ -84,6 +86,10 @@ class Chains:
         """Judges one seal and takes it in."""
         seal = verified.seal
         chain = self._chain(seal.kid, seal.point)
+        if (seal.height == chain.tip + 1 and not seal.lost and seal.previous == chain.tip_hash and not chain.held
+                and len(chain.pending) < PENDING_SEALS):
+            self._append(chain, verified)  # what nearly every seal is
+            return Placed(Verdict.NEXT, (verified,))
         if seal.height <= chain.height:
             return self._place_old(chain, verified)
         known = chain.pending.get(seal.height)
@@ -94,12 +100,12 @@ class Chains:
         held = chain.held.get(seal.height)
         if held is not None and held.payload_hash != verified.payload_hash:
             return _refused("fork", held.payload_hash, verified.payload_hash)
-        tip, tip_hash = chain.tip()
+        tip = chain.tip
         if seal.height - seal.lost <= tip:  # a height that is known cannot be declared lost, nor come after all
             return _refused("wrong_height", tip + 1, seal.height - seal.lost)
         if seal.height - seal.lost > tip + 1:
             return self._hold(chain, tip, verified)
-        previous = _previous(tip, tip_hash, verified)
+        previous = _previous(chain, verified)
         if seal.previous != previous:
             return _refused("wrong_previous", previous, seal.previous)
         if len(chain.pending) >= PENDING_SEALS:
@@ -145,8 +151,7 @@ class Chains:
             return None
         first = min(chain.held)
         last = first - chain.held[first].seal.lost - 1
-        tip, _ = chain.tip()
-        return (tip + 1, last) if last > tip else None
+        return (chain.tip + 1, last) if last > chain.tip else None
 
     def counts(self) -> tuple[int, int]:
         """(pending, held) seals of all chains."""
@@ -189,12 +194,12 @@ class Chains:
         while chain.held and len(chain.pending) < PENDING_SEALS:
             lowest = min(chain.held)
             seal = chain.held[lowest].seal
-            tip, tip_hash = chain.tip()
+            tip = chain.tip
             if seal.height - seal.lost > tip + 1:
                 break
             verified = chain.held[lowest]
             self._unhold(chain, lowest)
-            previous = _previous(tip, tip_hash, verified)
+            previous = _previous(chain, verified)
             if seal.height - seal.lost <= tip:
                 turned_away.append((verified, Refused("wrong_height", tip + 1, seal.height - seal.lost)))
             elif seal.previous != previous:
@@ -205,12 +210,14 @@ class Chains:
         return tuple(ready), tuple(turned_away)
 
     def _append(self, chain: _Chain, verified: VerifiedSeal) -> None:
-        chain.pending[verified.seal.height] = verified.payload_hash
+        chain.tip = verified.seal.height
+        chain.tip_hash = chain.pending[chain.tip] = verified.payload_hash
         self.pending_hashes.add(verified.payload_hash)
 
     def _give_up(self, chain: _Chain, heights: set[int]) -> tuple[bytes, ...]:
         given_up = tuple(chain.pending.pop(height) for height in sorted(heights))
         self.pending_hashes.difference_update(given_up)
+        chain.find_tip()
         return given_up
 
     def _unhold(self, chain: _Chain, height: int) -> None:
@@ -219,8 +226,9 @@ class Chains:
             self._held_bytes -= _size(verified)
 
 
-def _previous(tip: int, tip_hash: bytes, verified: VerifiedSeal) -> bytes:
-    return tip_hash if tip and not verified.seal.lost else FIRST_PREVIOUS
+def _previous(chain: _Chain, verified: VerifiedSeal) -> bytes:
+    """What the seal after the tip has to name; an empty chain's tip hash is FIRST_PREVIOUS."""
+    return FIRST_PREVIOUS if verified.seal.lost else chain.tip_hash
 
 
 def _size(verified: VerifiedSeal) -> int:

@@ -6,11 +6,11 @@ below 24 letters, no missing value. What they match, the plain decoder takes and
 not refused but handed to it, and it has the last word (tests/ingest/test_quick.py holds both to this).
 """
 
-import hashlib
 import re
 from functools import lru_cache
+from hashlib import sha256
 
-from firmware.wire import cbor, cose
+from firmware.wire import cbor, cose, merkle
 from firmware.wire.reading import NAME_PREFIX
 from firmware.wire.seal import ENVELOPE_BYTES, READINGS, Seal
 
@@ -36,6 +36,7 @@ _BASE = (rb"\xa6\x00\x62ms\x01\x62ms\x02([\x00-\x17]|\x18[\x18-\xff]|\x19[\x01-\
          rb"(\x78.urn:dev:os:32473-[0-9a-f]{16}:[0-9]{1,10}:)\x22" + _NUMBER)
 _TAIL = rb"\xa2\x00\x67quality\x02(?:" + _UNSIGNED + rb")\xa2\x00\x63raw\x08\x58\x20.{32}"
 _SMALL_PACK = range(0x84, 0x98)  # array heads of 4..23 records, three of which are no entries
+from_bytes = int.from_bytes
 _HALF_ORDER = (cose.ORDER >> 1).to_bytes(32, "big")
 
 
@@ -72,10 +73,11 @@ def read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes] | None:
      export_wh, boot, flags, measurement, configuration, signature) = match.groups()
     if length[0] != len(payload):
         return None
-    seal = Seal(1, own_kid, _value(point), _value(epoch), _value(height), _value(lost), previous, root, _value(count),
-                _value(first), _value(last), None if import_wh == b"\xf6" else _value(import_wh),
-                None if export_wh == b"\xf6" else _value(export_wh), _value(boot), _value(flags), measurement,
-                configuration)
+    numbers = [head[0] if len(head) == 1 else from_bytes(head[1:], "big")
+               for head in (point, epoch, height, lost, count, first, last, boot, flags, import_wh, export_wh)]
+    seal = Seal(1, own_kid, numbers[0], numbers[1], numbers[2], numbers[3], previous, root, numbers[4], numbers[5],
+                numbers[6], None if import_wh == b"\xf6" else numbers[9], None if export_wh == b"\xf6" else numbers[10],
+                numbers[7], numbers[8], measurement, configuration)
     if seal.height <= seal.lost or not 0 < seal.count <= READINGS or seal.first_ms > seal.last_ms:
         return None
     return kid, payload, seal, signature
@@ -103,11 +105,18 @@ def are_readings_of(seal: Seal, readings: list[bytes]) -> bool:
     return last_ms == seal.last_ms
 
 
+def root(readings: list[bytes]) -> bytes:
+    """The same as `merkle.root`."""
+    if len(readings) == 1:
+        return sha256(b"\x00" + readings[0]).digest()
+    return merkle.root_of_hashes([sha256(b"\x00" + data).digest() for data in readings])
+
+
 def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
     """The same 32 bytes as `cose.digest`, from a prefix made once."""
     size = len(payload)
     head = bytes((0x58, size)) if 24 <= size < 256 else cbor.head(2, size)
-    return hashlib.sha256(_prefix(kind, chain_id) + head + payload).digest()
+    return sha256(_prefix(kind, chain_id) + head + payload).digest()
 
 
 def has_low_s(signature: bytes) -> bool:
