@@ -65,7 +65,8 @@ def test_block_has_the_bytes_that_a_verifier_wants(area):
         assert header.decode(raw).previous == previous and shown["height"] == height and shown["signers"] == [0]
         previous = header.hash_of(raw)
         seals += [one for one in shown["items"] if one["kind"] == "seal"]
-    assert sorted((one["point"], one["height"]) for one in seals) == [(point, h) for point in (1, 2) for h in range(1, 6)]
+    places = sorted((one["point"], one["height"]) for one in seals)
+    assert places == [(point, height) for point in (1, 2) for height in range(1, 6)]
     assert all((one["result"], one["marks"]) == ("marked", ["late"]) for one in seals)  # read 1,000 s ago
     assert get_json(area, "/api/status")["marked"] == {"late": 10}
 
