@@ -100,7 +100,7 @@ class ClockKeeper:
         self._pages = []
         for name in participants:
             page = _map(_done_path(folder, name), _DONE.size)
-            page[:] = _DONE.pack(start_ms, start_ms)
+            page[:] = _DONE.pack(start_ms - LEAD_MS, start_ms - LEAD_MS)  # what is due at the start is not done yet
             self._pages.append(page)
         self._monotonic_us = time.monotonic_ns() // 1000
         self._stop_ms = start_ms  # stands still until somebody calls run_until

@@ -64,6 +64,14 @@ def value_of(reading, name):
     return None
 
 
+def has_entry(reading, name):
+    """Tells whether the reading has an entry `name`, with a value or missing."""
+    for entry in reading.entries:
+        if entry.name == name:
+            return True
+    return False
+
+
 def _record(entry):
     if not is_name(entry.name):
         raise ValueError("not a SenML name: " + repr(entry.name))

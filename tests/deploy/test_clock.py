@@ -46,6 +46,11 @@ def test_waits_for_the_slowest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     quick.progress(START_MS + 3_600_000)
     wire.pass_ms(1000)
     keeper.step()
+    assert looker.now_ms() == START_MS, "what is due at the start itself comes first"
+    slow.progress(START_MS)
+    keeper.step()
+    wire.pass_ms(1000)
+    keeper.step()
     assert looker.now_ms() == START_MS + LEAD_MS and keeper.held_ms >= 900
     slow.progress(START_MS + LEAD_MS)
     keeper.step()
