@@ -12,7 +12,6 @@ from gateway.consensus.messages import Data, Fetch, SlotStatus, Status, Submit, 
 from gateway.consensus.viewing import Viewing
 
 FETCH_MS = 100  # until another member is asked for a batch
-STATUS_BUSY_MS = 500  # a quarter of T: two losses in a row are made up for before anybody is suspected
 STATUS_IDLE_MS = 4000  # the slowest pace, also where nothing is to be expected
 STATUS_SOON_MS = 50  # after a sign that the others are ahead
 ANSWER_BYTES = 1024 * 1024  # of one answer to a STATUS: four full batches
@@ -24,11 +23,6 @@ RELAYED = 4096  # hashes of requests that came by SUBMIT, until they come back a
 
 class CatchUp(Viewing):
     """STATUS, FETCH, DATA, SUBMIT."""
-
-    _status_ms: int = 0  # wait label of the last STATUS
-    _status_gap_ms = STATUS_BUSY_MS
-    _is_lagging = False
-    _round = 0
 
     # --- missing batches ---
 
@@ -126,10 +120,7 @@ class CatchUp(Viewing):
         """Sends a STATUS when one is due: each without progress since the last one comes later than the one before."""
         if self.size == 1 or self._now.wait_ms < self._status_due_ms():
             return
-        if self._progress_ms >= self._status_ms:
-            self._status_gap_ms = STATUS_BUSY_MS
-        else:
-            self._status_gap_ms = min(2 * self._status_gap_ms, STATUS_IDLE_MS)
+        self._status_gap_ms = min(2 * self._status_gap_ms, STATUS_IDLE_MS)
         self._status_ms = self._now.wait_ms
         self._is_lagging = False
         self._say_status()

@@ -32,6 +32,7 @@ from gateway.consensus.types import (
 from gateway.consensus.viewchange import Rules
 from gateway.consensus.votes import HeaderVotes
 
+STATUS_BUSY_MS = 500  # a quarter of T: a loss is made up for before anybody is suspected
 EVIDENCE = 16  # pairs of messages that prove a liar: the first ones tell the story
 
 
@@ -90,6 +91,10 @@ class Core:
         # what others asked for and said
         self._relayed: dict[bytes, None] = {}  # hashes of requests that came by SUBMIT, oldest first
         self._buckets: dict[int, tuple[int, int]] = {}  # member: (thousandths of tokens, wait label)
+        self._status_ms = now.wait_ms  # wait label of the last STATUS
+        self._status_gap_ms = STATUS_BUSY_MS  # until the next, doubled by each that nothing came of
+        self._is_lagging = False  # another one is ahead
+        self._round = 0  # STATUSes sent
         self._tell_again_ms = now.wait_ms
         self._watches: dict[str, tuple[int, object, int]] = {}  # kind of subject: (view, subject, since)
         # outbox
@@ -163,6 +168,7 @@ class Core:
 
     def _note_progress(self) -> None:
         self._progress_ms = self._now.wait_ms
+        self._status_gap_ms = STATUS_BUSY_MS
 
     def _take_ready(self) -> Ready:
         """Empties the outbox."""

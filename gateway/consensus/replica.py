@@ -79,8 +79,14 @@ class Replica(Restoring):
 
     def submit(self, item: Item, now: Now) -> Ready:
         """An item to be ordered, verified and durable here; one that is known already is ignored."""
+        return self.submit_all((item,), now)
+
+    def submit_all(self, items: Sequence[Item], now: Now) -> Ready:
+        """Items that came together: a primary with nothing in flight proposes them in one batch, not the first alone."""
         self._now = now
-        if item.key not in self._pool:
+        for item in items:
+            if item.key in self._pool:
+                continue
             if self._pool.is_full:
                 self._count(Refused("busy"))
             else:

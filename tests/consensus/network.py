@@ -147,6 +147,17 @@ class Net:
     def keys(self, index: int) -> CoseKeys:
         return CoseKeys(self.ring.signers[index], self.ring.members, CHAIN_ID, self.ring.verify_digest)
 
+    def forge(self, index: int, message: messages.Message, batch: bytes | None = None, epoch: int = 0) -> bytes:
+        """A frame that member `index` signs, whatever its Replica would say to it."""
+        return messages.frame(self.keys(index).sign("pbft", messages.encode(message, epoch)), batch)
+
+    def signed(self, index: int, message: messages.Message, epoch: int = 0) -> bytes:
+        return self.forge(index, message, None, epoch)[1:]
+
+    def give(self, to: int, frame: bytes) -> None:
+        """Hands a frame to one node now."""
+        self.nodes[to].obey(self.nodes[to].replica.receive(frame, self.now))
+
     def name_of(self, frame: bytes) -> str:
         if frame[:1] == b"h":
             return "HEADER-VOTE"
