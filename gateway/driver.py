@@ -42,7 +42,7 @@ class Machine(Protocol):
 
     def receive(self, data: bytes, now: Now) -> Ready: ...
 
-    def submit(self, item: Item, now: Now) -> Ready: ...
+    def submit_all(self, items: Sequence[Item], now: Now) -> Ready: ...
 
     def forget(self, key: bytes) -> None: ...
 
@@ -104,6 +104,7 @@ class Driver:
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self.alarms: deque[str] = deque(maxlen=ALARMS)
         self.commits = 0  # synchronised writes of the votes file
+        self.is_disk_lost = False  # a write of the votes file failed: nothing more may be written to it
         self.ledger_pool = ThreadPoolExecutor(1, "ledger")
         self._votes_pool = ThreadPoolExecutor(1, "votes")
         self._ready: deque[Ready] = deque()
@@ -142,8 +143,7 @@ class Driver:
 
     def submit(self, items: Sequence[Item]) -> None:
         """Items to be ordered, verified and durable here."""
-        for item in items:
-            self._call(lambda now, item=item: self._replica.submit(item, now))  # type: ignore[misc]
+        self._call(lambda now: self._replica.submit_all(items, now))
 
     def forget(self, keys: Sequence[bytes]) -> None:
         """Items that need no ordering any more."""
@@ -216,6 +216,7 @@ class Driver:
             return
         error = future.exception()
         if error:
+            self.is_disk_lost = True
             self._fail(error)
             return
         self.commits += 1

@@ -125,7 +125,8 @@ class Node:
             refused_in_blocks=refused_in_blocks, peers_refused=self.transport.refused + self.duties.exchange.refused,
             consensus_refused=replica.refused, pending=replica.pending, newest_ms=self._newest_ms(),
             brokers=shown["brokers"], points=self.stores.points(), bytes_written=bytes_written(),
-            votes_bytes=self.votes.size(), halted=replica.is_halted, alarms=list(self.driver.alarms))
+            votes_bytes=(self._config.data / VOTES).stat().st_size, halted=replica.is_halted,
+            alarms=list(self.driver.alarms))
         result = views.status(standing)
         result.update({name: shown[name] for name in ("replays", "flagged", "held", "unanswered", "inbox")})
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
@@ -170,7 +171,7 @@ class Node:
         self.ledger = Ledger.open(config.data, genesis, self._check_signature)
         self._closers.append(self.ledger.close)
         self.votes = VoteLog(config.data / VOTES)
-        self._closers.append(self.votes.close)
+        self._closers.append(self._close_votes)
         members = self.ledger.members
         own = [index for index, member in enumerate(members) if member.public_key == signer.public_key()]
         if not own:
@@ -218,6 +219,11 @@ class Node:
                 height -= 1
             if height:
                 self.ingest.certified(channel, height)
+
+    def _close_votes(self) -> None:
+        """After a write that failed the file stays as the disk has it: a torn end must be seen as one."""
+        if not (hasattr(self, "driver") and self.driver.is_disk_lost):
+            self.votes.close()
 
     def _start_fetching(self) -> None:
         missing, loop = self.duties.missing, asyncio.get_running_loop()

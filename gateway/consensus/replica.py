@@ -82,7 +82,7 @@ class Replica(Restoring):
         return self.submit_all((item,), now)
 
     def submit_all(self, items: Sequence[Item], now: Now) -> Ready:
-        """Items that came together: a primary with nothing in flight proposes them in one batch, not the first alone."""
+        """Items that came together: a primary with nothing in flight proposes them in one batch."""
         self._now = now
         for item in items:
             if item.key in self._pool:
