@@ -172,11 +172,10 @@ class Agent:
             if found.header:
                 header = self.light.accept(found.header, found.certificate, now_s)
                 for proof in found.proofs:
-                    self._take_proof(header, proof, wait_ms)
+                    self._try_proof(header, proof, wait_ms)
             self._take_advice(found)
         except Refused as refused:
-            self.counts["bad_acks"] += 1
-            self._alarm("an ack was not taken: %s" % refused)
+            self._refuse_ack(refused)
             if self.light.contradiction is not None:
                 self._alarm("TWO VALID CERTIFICATES FOR ONE HEIGHT: the gateways contradict themselves; nothing is "
                             "trimmed any more, both are kept in the trust file")
@@ -194,7 +193,7 @@ class Agent:
             payload, readings = self.book.rebuild(sealed)
         except Refused as refused:
             self._alarm("point %d: seal %d cannot be read back (%s)" % (point, height, refused))
-            self.book.break_chain(self.outbox, point, None)
+            self.outbox.drop(sealed)
             return None
         message = cose.sign1(payload, self.settings.kid, "seal", self.light.chain_id, self._signer.sign_digest)
         sealed.leaf = merkle.leaf_hash(message) if self._signer.deterministic else None
@@ -234,6 +233,17 @@ class Agent:
             fields = meters.fields_of(place.meter, group)
             self._plans[key] = modbus.plan(fields, place.meter.max_registers, place.meter.max_hole)
         return self._plans[key]
+
+    def _try_proof(self, header, proof, wait_ms):
+        """One proof that is no good takes nothing from the others."""
+        try:
+            self._take_proof(header, proof, wait_ms)
+        except Refused as refused:
+            self._refuse_ack(refused)
+
+    def _refuse_ack(self, refused):
+        self.counts["bad_acks"] += 1
+        self._alarm("an ack was not taken: %s" % refused)
 
     def _take_proof(self, header, proof, wait_ms):
         """Trims what one proof covers; Refused when it proves nothing about a seal of ours."""

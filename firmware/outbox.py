@@ -103,6 +103,20 @@ class Outbox:
         self._remove(point, height)
         self.heard(wait_ms)
 
+    def drop(self, sealed):
+        """One seal is not to be had any more."""
+        if sealed.state == IN_FLIGHT:
+            self._in_flight -= 1
+        self.items.remove(sealed)
+
+    def forget_before(self, point, seq):
+        """Drops a point's seals whose records begin before `seq`; returns the highest one's height, 0 for none."""
+        gone = [sealed for sealed in self.items if sealed.point == point and sealed.first_seq < seq]
+        if gone:
+            self._in_flight -= sum([1 for sealed in gone if sealed.state == IN_FLIGHT])
+            self.items = [sealed for sealed in self.items if sealed.point != point or sealed.first_seq >= seq]
+        return max([sealed.height for sealed in gone]) if gone else 0
+
     def abandon(self, point):
         """Drops all seals of a point whose chain cannot go on with them."""
         self._remove(point, None)

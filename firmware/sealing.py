@@ -15,6 +15,7 @@ OPEN_READINGS = 512  # unsealed readings whose numbers are held; the rest waits 
 ENVELOPE_ROOM = 54000  # bytes of readings a seal may cover, of the 60 KiB of an envelope
 BILLING_BYTES, OTHER_BYTES = 200, 1600  # upper bounds of one reading with its CBOR head
 CATCH_UP_SEALS = 32  # seals of one point under way while readings are sealed again after a loss
+BEHIND = 3  # times seal_every, after which unsealed readings are a backlog
 CONFIGURATIONS = 8  # pairs of hashes remembered for seals that are not acked
 
 
@@ -34,6 +35,8 @@ class Chain:
         self.head_seq = None  # the oldest record needed to know this chain's head
         self.void = 0  # unacked heights up to here are given up
         self.base = None  # after a break: the height the next seal's loss is counted from
+        self.orphan_seq = None  # readings from here on belong to a seal that overflow has taken in part ...
+        self.orphan_height = 0  # ... of this height: needed until the ledger is known to have it
         self.has_lost = False  # readings were lost since the last seal
         self.last_record = None
 
@@ -47,8 +50,8 @@ class Chain:
         elif self.rest_seq is None:
             self.rest_seq = seq
 
-    def group(self, label_ms, interval_ms, period_ms, slot_ms):
-        """Returns how many of the open readings make a seal now (0: none yet).
+    def group(self, label_ms, interval_ms, period_ms, slot_ms, is_hasty):
+        """Returns how many of the open readings make a seal now (0: none yet); is_hasty: all that may share one.
 
         A billing reading belongs to the period that ends at its grid point, the other quantities to the one they are
         read in; a seal never spans a slot boundary, and times rise in it.
@@ -65,7 +68,7 @@ class Chain:
             if is_billing and (due_ms % period_ms == 0 or due_ms % slot_ms == 0):
                 return index + 1
             place, last_ms = here, time_ms
-        if self.rest_seq is not None and self.open:
+        if is_hasty or self.rest_seq is not None:
             return len(self.open)
         if place is not None and label_ms >= min(place[0] * slot_ms, place[1] * period_ms) + interval_ms:
             return len(self.open)  # the reading that should have closed it never came
@@ -137,10 +140,10 @@ class Book:
             chain = self.chains[point]
             if chain.base is not None and not is_online:
                 continue  # the loss may yet grow, and a height that is used is used for ever
+            is_hasty = is_online and self._is_behind(chain, label_ms)
+            period_ms = self._settings.seal_every_ms if is_online and not is_hasty else self._slot_ms
             while self._may_close(chain, outbox):
-                is_catching_up = chain.rest_seq is not None or chain.base is not None
-                period_ms = self._settings.seal_every_ms if is_online and not is_catching_up else self._slot_ms
-                count = chain.group(label_ms, self._settings.interval_ms, period_ms, self._slot_ms)
+                count = chain.group(label_ms, self._settings.interval_ms, period_ms, self._slot_ms, is_hasty)
                 if not count:
                     break
                 made += self._close(chain, count, emit, outbox, label_ms)
@@ -178,9 +181,6 @@ class Book:
                 chain = self._chain(record.point)
                 if record.height > chain.acked and record.height > chain.void:
                     outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
-        for point in sorted(self.chains):
-            if not self._is_whole(self.chains[point], outbox):
-                self.break_chain(outbox, point, None)
 
     def find(self, point, height):
         """Returns the Sealed of a height that is only in the journal; Refused `wrong_height` when there is none."""
@@ -207,27 +207,12 @@ class Book:
             return self._payload(record, readings), [data for _, data in readings]
         raise Refused("readings_missing", sealed.seq, None)
 
-    def break_chain(self, outbox, point, base):
-        """Gives up a point's unacked seals: its next one declares the loss, and seals their readings once more.
-
-        base: the height the ledger is known to have, None: the acked one.
-        """
-        chain = self.chains[point]
-        start_seq = chain.open[0][0] if chain.open else chain.rest_seq
-        for sealed in outbox.items:
-            if sealed.point == point and (start_seq is None or sealed.first_seq < start_seq):
-                start_seq = sealed.first_seq
-        if outbox.unloaded_first_seq is not None and (start_seq is None or outbox.unloaded_first_seq < start_seq):
-            start_seq = self._first_unacked(chain, outbox, start_seq)
-        outbox.abandon(point)
-        chain.void = chain.height
-        chain.base = chain.acked if base is None else base
-        chain.open = []
-        chain.rest_seq = start_seq
-        chain.has_lost = True
-
     def answers_loss(self, point, first, outbox):
-        """Heights from `first` on are wanted: returns True when they are gone and a new loss is to be declared."""
+        """The ledger wants a point's heights from `first` on: returns whether they are gone, and then declares it.
+
+        The unacked seals are given up: the next one names the heights as lost and seals their readings, as far as
+        there are any, once more. A wanted range is no proof: a lie here costs heights, never readings.
+        """
         chain = self.chains[point]
         if first > chain.height:
             return False
@@ -236,16 +221,13 @@ class Book:
             return False
         if outbox.find(point, first) is not None:
             return False
-        for sealed in outbox.items:
-            if sealed.point == point and not sealed.lost:
-                if sealed.height < first:
-                    return False  # it is in the journal, to be loaded in its turn
-        try:
-            if self.find(point, first).height > chain.void:
-                return False
-        except Refused:
-            pass  # gone from the journal too: that is the loss to declare
-        self.break_chain(outbox, point, first - 1)
+        if first > chain.void:
+            try:
+                self.rebuild(self.find(point, first))
+                return False  # it waits in the journal for its turn
+            except Refused:
+                pass  # gone: that is the loss to declare
+        self._break_chain(chain, outbox, first - 1)
         return True
 
     def lowest_seq(self, outbox):
@@ -253,15 +235,41 @@ class Book:
         lowest = outbox.lowest_seq()
         for point in self.chains:
             chain = self.chains[point]
-            seq = chain.open[0][0] if chain.open else chain.rest_seq
-            if seq is not None and (lowest is None or seq < lowest):
-                lowest = seq
+            if chain.acked >= chain.orphan_height:
+                chain.orphan_seq = None
+            for seq in (chain.orphan_seq, chain.open[0][0] if chain.open else chain.rest_seq):
+                if seq is not None and (lowest is None or seq < lowest):
+                    lowest = seq
         return self.next_seq if lowest is None else lowest
+
+    def _break_chain(self, chain, outbox, base):
+        """Gives up all unacked seals; base: the height that the next one's loss is counted from."""
+        start_seq = chain.open[0][0] if chain.open else chain.rest_seq
+        for sealed in outbox.items:
+            if sealed.point == chain.point and (start_seq is None or sealed.first_seq < start_seq):
+                start_seq = sealed.first_seq
+        if outbox.unloaded_first_seq is not None and (start_seq is None or outbox.unloaded_first_seq < start_seq):
+            start_seq = self._first_unacked(chain, outbox, start_seq)
+        if chain.orphan_seq is not None and base < chain.orphan_height:
+            start_seq = chain.orphan_seq
+        chain.orphan_seq = None
+        outbox.abandon(chain.point)
+        chain.void = chain.height
+        chain.base = base
+        chain.open = []
+        chain.rest_seq = start_seq
+        chain.has_lost = True
 
     def _chain(self, point):
         if point not in self.chains:
             self.chains[point] = Chain(point, 1)
         return self.chains[point]
+
+    def _is_behind(self, chain, label_ms):
+        """After an outage or a loss few large seals are made, at once: each record written costs an old one."""
+        if chain.base is not None or chain.rest_seq is not None:
+            return True
+        return bool(chain.open) and label_ms - chain.open[0][1] > BEHIND * self._settings.seal_every_ms
 
     def _may_close(self, chain, outbox):
         if chain.rest_seq is None:
@@ -316,12 +324,16 @@ class Book:
                                     self._configurations[record.configuration])
 
     def _notice_drop(self, chain, first_seq, outbox):
-        """Returns whether the ring took anything of this chain that was needed."""
-        for sealed in outbox.items:
-            if sealed.point == chain.point and sealed.first_seq < first_seq:
-                self.break_chain(outbox, chain.point, None)
-                break
-        is_lost = False
+        """Returns whether the ring took anything of this chain that was needed.
+
+        Seals that are gone are not declared lost yet: the ledger may have had them. If it wants them, it says so.
+        """
+        height = outbox.forget_before(chain.point, first_seq)
+        is_lost = height > 0
+        if is_lost:
+            chain.orphan_height = height
+        if is_lost or chain.orphan_seq is not None:
+            chain.orphan_seq = first_seq
         while chain.open and chain.open[0][0] < first_seq:
             chain.open = chain.open[1:]
             is_lost = True
@@ -331,18 +343,6 @@ class Book:
         if is_lost:
             chain.has_lost = True
         return is_lost
-
-    def _is_whole(self, chain, outbox):
-        """Tells whether the unacked seals follow on the acked height without a hole."""
-        if chain.base is not None:
-            return True
-        expected = chain.acked + 1
-        for sealed in outbox.items:
-            if sealed.point == chain.point:
-                if not sealed.lost and sealed.height != expected:
-                    return False
-                expected = sealed.height + 1
-        return outbox.unloaded_seq is not None or expected == chain.height + 1 or chain.height <= chain.acked
 
     def _first_unacked(self, chain, outbox, start_seq):
         for _, kind, payload in self._journal.read(outbox.unloaded_seq):
@@ -403,15 +403,11 @@ class Book:
                 chain.previous = seal_codec.payload_hash(self._payload(record, readings))
             except Refused:
                 is_readable = False
-        if not is_readable and chain.height == chain.acked:
-            chain.height += 1  # what the next seal should link to cannot be read: one height is given up for it
-        first_seq = self._journal.first_seq
-        for sealed in outbox.items:
-            if sealed.point == chain.point and sealed.first_seq < first_seq:
-                is_readable = False
-        if not is_readable or not self._is_whole(chain, outbox):
-            self.break_chain(outbox, chain.point, None)
-        self._notice_drop(chain, first_seq, outbox)
+        if not is_readable:  # the next seal cannot link to this one: a height is given up in between
+            chain.base = chain.height
+            chain.height += 1
+            chain.has_lost = True
+        self._notice_drop(chain, self._journal.first_seq, outbox)
         if len(chain.open) > OPEN_READINGS:
             chain.rest_seq = chain.open[OPEN_READINGS][0]
             chain.open = chain.open[:OPEN_READINGS]

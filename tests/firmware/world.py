@@ -123,6 +123,7 @@ class Gateway:
         self.seals: list[seal.Seal] = []
         self.pending: list[tuple[int, int, bytes]] = []
         self.wanted: dict[int, ack_codec.Wanted] = {}
+        self.held: dict[tuple[int, int], tuple[str, bytes]] = {}
         self.doubles = 0
 
     def take(self, topic: str, data: bytes) -> None:
@@ -141,6 +142,7 @@ class Gateway:
             return
         if found.height != last + 1 + found.lost:
             self.wanted[found.point] = ack_codec.Wanted(found.point, last + 1, found.height - 1)
+            self.held[place] = (topic, data)
             return
         assert found.previous == (bytes(32) if found.lost else previous)
         for item in seal.check_readings(found, readings):
@@ -151,6 +153,9 @@ class Gateway:
         self.seals.append(found)
         self.pending.append((found.point, found.height, cose.normalise(message)))
         self.wanted.pop(found.point, None)
+        following = self.held.pop((found.point, found.height + 1), None)
+        if following:
+            self.take(*following)
 
     def ack(self, time_s: int) -> bytes:
         """Puts what is pending into a block and returns its ack (advice only, when nothing is)."""
@@ -224,6 +229,7 @@ class Rig:
         self.sent: list[tuple[int, int]] = []
         self.truth: dict[tuple[int, int], int] = {}
         self.is_dropping = False
+        self.is_synchronised = True
         self.on_duty: Callable[[Any], None] = lambda duty: None
         self.boot()
 
@@ -243,7 +249,8 @@ class Rig:
         while self.reads:
             read = self.reads.pop(0)
             exchanges = self.meters[read.point].poll(read, self.label_ms) if read.attempts else []
-            self.obey(self.agent.on_words(read, self.label_ms, 2, exchanges, self.label_ms, self.wait_ms))
+            quality = 2 if self.is_synchronised else 0
+            self.obey(self.agent.on_words(read, self.label_ms, quality, exchanges, self.label_ms, self.wait_ms))
             self.obey(self.agent.tick(self.label_ms, self.wait_ms))
 
     def obey(self, duties: list[Any]) -> None:
@@ -278,7 +285,9 @@ class Rig:
             self.wait_ms += 60_000
 
     def ack(self) -> None:
-        self.obey(self.agent.on_ack(self.gateway.ack(self.label_ms // 1000), self.label_ms // 1000, self.wait_ms))
+        time_s = max(self.label_ms // 1000, header.decode(self.chain.tip).time_s)
+        now_s = self.label_ms // 1000 if self.is_synchronised else None
+        self.obey(self.agent.on_ack(self.gateway.ack(time_s), now_s, self.wait_ms))
         self.turn()
 
     def _publish(self, duty: Any) -> None:
