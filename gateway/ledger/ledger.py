@@ -100,6 +100,7 @@ class Ledger(Reader):
                 state_root: bytes) -> list[Outcome]:
         """Executes certified blocks [(block file, certificate), ...] of a peer and comes to stand at n, or at none.
 
+        They come in the order of their execution (with one channel: by height).
         Each must follow our newest of its channel, be certified by the set, and come out byte for byte when executed
         here; at the end `heads` and `state_root` (of a stable checkpoint) must be ours. Refused otherwise:
         `wrong_parent`, `wrong_header`, `too_few_signers` and what else block and certificate codecs say, `wrong_state`.

@@ -210,6 +210,34 @@ def test_readings_between(tmp_path: Path, world: World) -> None:
     ledger.close()
 
 
+def test_two_channels_share_one_state(tmp_path: Path) -> None:
+    """Each has its own heights and parents; state, sequence numbers and block time are common."""
+    from gateway.ledger.history import state_at
+
+    world = World(agents=[("meter", (1,))], channels=("trade", "dispatch"))
+    ledger = Ledger.open(tmp_path, world.genesis)
+    plant = point_entry(7, channel="dispatch")
+    roots = {}
+    for n in range(1, 9):
+        channel = "dispatch" if n % 3 == 0 else "trade"
+        items = [world.enrol("plant", [plant])] if n == 2 else []
+        items.append(world.seal(*(("plant", 7) if channel == "dispatch" else ("meter", 1)),
+                                START_MS + 60_000 * n, 1000 + n).leaf)
+        outcome = ledger.execute(n, (channel, 0, START_S + 60 * n, items))
+        assert set(outcome.results) == {0}
+        roots[channel, outcome.height] = outcome.state_root
+    assert [(channel, height) for channel, height, _ in ledger.position()[2]] == [("trade", 6), ("dispatch", 2)]
+    reader = Reader.open(tmp_path)
+    for (channel, height), root in roots.items():
+        assert height is not None and state_at(reader, channel, height).root() == root
+    assert reader.seal_place(key("plant").kid, 7, 2) == (2, 1)
+    reader.close()
+    ledger.close()
+    ledger = Ledger.open(tmp_path)
+    ledger.check()
+    ledger.close()
+
+
 _STEP = st.tuples(st.sampled_from(("seal", "seal", "seal", "tx", "repeat", "noise")), st.integers(0, 5))
 
 
