@@ -59,6 +59,7 @@ class Link:
         self._log = log
         self._lock = threading.Lock()
         self._tokens: dict[int, Any] = {}
+        self._early: set[int] = set()
         self._client: mqtt.Client | None = None
         self._down = threading.Event()
         self._up = threading.Event()
@@ -72,12 +73,19 @@ class Link:
 
     def publish(self, topic: str, payload: bytes, token: Any) -> None:
         """Hands a message to the broker with QoS 1; `token` comes back in `published`. Lost when the link is down."""
+        client = self._client
+        if client is None:
+            return
+        # Outside our lock: paho holds its own one both here and around _on_publish, which takes ours.
+        number = client.publish(topic, payload, qos=1).mid
         with self._lock:
-            if self._client is None:
+            if client is not self._client:
                 return
-            number = self._client.publish(topic, payload, qos=1).mid
-            if token is not None:
+            if number not in self._early:
                 self._tokens[number] = token
+                return
+            self._early.discard(number)
+        self._published(token)
 
     def change(self) -> None:
         """Leaves this broker for the next."""
@@ -126,7 +134,7 @@ class Link:
             return False
         with self._lock:
             self._client = client
-            self._tokens = {}
+            self._tokens, self._early = {}, set()
         client.loop_start()
         if not self._wait_up():
             self._complain(url, self._last_problem or "no answer to the connection")
@@ -147,7 +155,7 @@ class Link:
     def _drop(self) -> None:
         with self._lock:
             client, self._client = self._client, None
-            self._tokens = {}
+            self._tokens, self._early = {}, set()
         if client is not None:
             client.disconnect()
             client.loop_stop()
@@ -181,7 +189,13 @@ class Link:
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
         with self._lock:
-            token = self._tokens.pop(mid, None)
+            if mid not in self._tokens:
+                self._early.add(mid)  # the broker was quicker than the thread that is still in publish
+                return
+            token = self._tokens.pop(mid)
+        self._published(token)
+
+    def _published(self, token: Any) -> None:
         if token is not None:
             self._inbox.put(("published", token))
 
