@@ -40,6 +40,7 @@ class VoteLog:
         self._path = path
         self._records: list[bytes] = []
         self._is_open_ended = False  # a frame with records is the last
+        self._is_broken = False  # a write has failed
         self.cut_bytes = 0  # what the last open cut off, for the log line
         if not path.exists():
             self._write_new([])
@@ -56,16 +57,17 @@ class VoteLog:
         return records
 
     def append(self, records: Sequence[bytes]) -> None:
-        """Makes `records` durable: one frame, one fdatasync. Nothing happens for an empty list."""
-        if not records:
-            return
-        self._sequence += 1
-        _write_all(self._file, _frame(self._salt, self._sequence, records))
-        os.fdatasync(self._file)
-        self._is_open_ended = True
+        """Makes `records` durable: one frame, one fdatasync. Nothing happens for an empty list.
+
+        After an OSError nobody knows what is on the disk, so every further write is refused (ValueError)."""
+        if records:
+            self._put_frame(records)
+            self._is_open_ended = True
 
     def replace(self, records: Sequence[bytes]) -> None:
         """Makes `records` the whole content, all or nothing: temporary file, fsync, rename, fsync of the folder."""
+        if self._is_broken:
+            raise ValueError("a write of this votes file has failed")
         self._write_new(records)
         os.close(self._file)
         self._file = os.open(self._path, os.O_RDWR)
@@ -78,11 +80,18 @@ class VoteLog:
 
     def close(self) -> None:
         """Puts an empty frame behind the last: from an orderly end on, nothing in the file can pass for torn."""
-        if self._is_open_ended:
-            self._sequence += 1
-            _write_all(self._file, _frame(self._salt, self._sequence, []))
-            os.fdatasync(self._file)
+        if self._is_open_ended and not self._is_broken:
+            self._put_frame([])
         os.close(self._file)
+
+    def _put_frame(self, records: Sequence[bytes]) -> None:
+        if self._is_broken:
+            raise ValueError("a write of this votes file has failed")
+        self._is_broken = True
+        self._sequence += 1
+        _write_all(self._file, _frame(self._salt, self._sequence, records))
+        os.fdatasync(self._file)
+        self._is_broken = False
 
     def _write_new(self, records: Sequence[bytes]) -> None:
         temporary = self._path.with_name(self._path.name + ".new")

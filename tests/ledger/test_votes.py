@@ -122,6 +122,27 @@ def test_a_killed_process_leaves_no_closing_frame_and_needs_none(tmp_path: Path)
     assert _read(path) == [b"first"] and path.stat().st_size == size, "one closing frame is enough"
 
 
+def test_after_a_failed_write_nothing_more_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An fsync that failed once may say "good" the next time about pages that were thrown away."""
+    path = tmp_path / "votes.log"
+    log = VoteLog(path)
+    log.append([b"first"])
+
+    def fail(_: int) -> None:
+        raise OSError("I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", fail)
+        with pytest.raises(OSError, match="I/O"):
+            log.append([b"second"])
+    size = path.stat().st_size
+    for write in (log.append, log.replace):
+        with pytest.raises(ValueError, match="has failed"):
+            write([b"third"])
+    log.close()
+    assert path.stat().st_size == size
+
+
 def test_a_crash_in_replace_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "votes.log"
     log = VoteLog(path)
