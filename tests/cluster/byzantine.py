@@ -32,7 +32,7 @@ class Liar:
         if "twin" in self.lies:
             self.machines.append(Machine(world, machine.index, False))
         for number, twin in enumerate(self.machines):
-            twin.mouth = lambda to, data, number=number: self._speak(number, to, data)  # type: ignore[misc]
+            twin.mouth = lambda to, data, number=number: self._speak(number, to, data)
         self._keys = world.keys_of(self.index)
         self._heard: dict[tuple[Any, ...], dict[int, bytes]] = {}  # (type, v, n, digest) -> sender -> message
         self._slots: deque[tuple[Any, ...]] = deque()

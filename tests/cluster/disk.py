@@ -4,6 +4,7 @@ Only synced records survive for certain. Of the rest a crash keeps some first pa
 its torn tail is cut at opening; a record torn in the middle counts as lost. Replacing the file is one rename.
 """
 
+from collections.abc import Sequence
 from random import Random
 
 
@@ -15,7 +16,7 @@ class VotesFile:
         self.unsynced: list[bytes] = []
         self.bytes_written = 0
 
-    def append(self, records: list[bytes]) -> None:
+    def append(self, records: Sequence[bytes]) -> None:
         self.unsynced.extend(records)
         self.bytes_written += sum(map(len, records))
 
@@ -26,7 +27,7 @@ class VotesFile:
         self.unsynced = []
         return fresh
 
-    def replace(self, records: list[bytes]) -> None:
+    def replace(self, records: Sequence[bytes]) -> None:
         """Puts a compact file in the place of the old one, durably."""
         self.synced = list(records)
         self.bytes_written += sum(map(len, records))

@@ -4,9 +4,12 @@ from random import Random
 from typing import Any
 
 from firmware.wire import genesis
+from tests.cluster.machine import SEAMS
 from tests.cluster.profile import Profile
 
 FUSE_STEPS = 14  # a crash comes within this many duties: a Ready has rarely more
+RARE_SEAMS = [seam for seam in SEAMS if seam.split()[-1] in ("checkpoint", "active", "new-view", "compact", "install",
+                                                            "installed")]
 PAUSES_MS = (1_000, 5_000, 60_000, 600_000)
 
 
@@ -33,8 +36,12 @@ def inject(world: Any, kind: str) -> None:
 
 
 def _crash(world: Any) -> str:
-    """Lights a fuse at one machine: it dies at a seam between two of its next duties."""
+    """Lights a fuse at one machine: it dies between two of its next duties, or the next time that it does one thing."""
     machine = world.chance.choice(world.machines)
+    if machine.fuse_at is None and world.chance.random() < 0.7:
+        seams = RARE_SEAMS if world.chance.random() < 0.3 else SEAMS
+        machine.fuse_at = world.chance.choice(seams)
+        return f"{machine.index} at {machine.fuse_at}"
     machine.fuse = world.chance.randrange(FUSE_STEPS)
     return f"{machine.index} within {machine.fuse} steps"
 
@@ -61,6 +68,7 @@ def _pause(world: Any) -> str:
     machine = world.chance.choice(world.machines)
     pause_ms = world.chance.choice(PAUSES_MS)
     machine.paused_until = world.now_ms + pause_ms
+    world.plan(machine.paused_until, "resume", machine, machine.paused_until)
     return f"{machine.index} for {pause_ms} ms"
 
 

@@ -95,24 +95,26 @@ class Judge:
             return
         self.signed.add(payload)
         said = hear_signed(kind, payload)
-        if said is None:
+        if said is None or said.sender not in (index, -1):
             return
+        if said.type == "pre-prepare" and index == said.view % self.rules.size:
+            self.proposals[said.view, said.n].add(said.digest)
+        elif said.type == "new-view":
+            self._file_new_view(said)
+        elif not self.world.machines[index].is_honest:
+            self._file_vote(index, said)
+
+    def _file_vote(self, index: int, said: Said) -> None:
+        """Counts a vote: a liar's when it is signed, an honest one when its disk holds it (else a crash undoes it)."""
         if said.type == "header":
             self.header_votes[said.n].setdefault(said.digest, set()).add(index)
             invariants.check_one_header(self, said.n)
-        elif said.sender != index:
-            return
         elif said.type == "prepare":
             self.prepares[said.view, said.n, said.digest].add(index)
         elif said.type == "commit":
             self.commits[said.n, said.digest].setdefault(said.view, set()).add(index)
         elif said.type == "checkpoint":
             self.checkpoints[said.n].setdefault(said.body, set()).add(index)
-        elif said.type == "pre-prepare":
-            if index == said.view % self.rules.size:
-                self.proposals[said.view, said.n].add(said.digest)
-        elif said.type == "new-view":
-            self._file_new_view(said)
 
     def _file_new_view(self, said: Said) -> None:
         carried = validity.carried_by(said, self.rules, self.signed)
@@ -148,7 +150,8 @@ class Judge:
             record.view = record.said_view
             record.low = 0
             record.active_view = -1
-            record.durable = set(promises.read(machine.votes.synced))
+            record.durable = set()
+            self.on_synced(machine, machine.votes.synced)  # with what a crash has left of the unsynced
             invariants.check_still_durable(self, machine)
             invariants.check_not_fallen(self, machine)
             invariants.check_view(self, machine)
@@ -156,6 +159,8 @@ class Judge:
     def on_synced(self, machine: Any, records: list[bytes]) -> None:
         if machine.is_honest:
             self.records[machine.index].durable.update(promises.read(records))
+            for said in promises.votes_in(records):
+                self._file_vote(machine.index, said)
 
     def on_compacted(self, machine: Any) -> None:
         """The votes file was replaced: what still binds must still be in it."""

@@ -22,8 +22,8 @@ def heal(world: Any) -> None:
     world.network.heal()
     world.network.weather = CALM
     for machine in world.machines:
-        machine.fuse = None
-        machine.paused_until = 0
+        machine.fuse = machine.fuse_at = None
+        world.resume(machine)
         is_skewed = abs(machine.skew_ms) > world.profile.skew_ms
         machine.skew_ms = 0 if is_skewed else machine.skew_ms
         if is_skewed or machine.is_clock_ahead():

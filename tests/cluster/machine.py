@@ -11,14 +11,29 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from gateway.consensus import durable
 from gateway.consensus.replica import Replica
-
 from gateway.consensus.types import Executed, Head, Now, Ready
 from tests.cluster.disk import VotesFile
 from tests.cluster.ledger import CHANNEL, Ledger
+from tests.cluster.speech import hear
 from tests.cluster.workload import is_good, item_of_request
 
 FETCH_AGAIN_MS = 150  # until another holder is asked for blocks
+NESTED = 0.15  # chance that a crash comes again while the process recovers
+KINDS = {
+    durable.ACCEPTED: "accepted", durable.PREPARED: "prepared", durable.HEADER_VOTE: "header vote",
+    durable.CHECKPOINT: "checkpoint", durable.STOPPED: "stopped", durable.ACTIVE: "active",
+}
+# Where a process may be made to die: each line of pbft.md 3.11 with its record half written (append), written and not
+# yet used (sync), used once (send); and what is not a record.
+SEAMS = (
+    *(f"{moment} {kind}" for kind in KINDS.values() for moment in ("append", "sync")),
+    *(f"send {name}" for name in ("pre-prepare", "prepare", "commit", "header", "checkpoint", "view-change", "new-view",
+                                  "submit")),
+    "before compact", "compact", "before execution", "after execution", "before certificate", "certificate",
+    "envelope", "before install", "installed", "start", "resubmit",
+)
 
 
 class Crash(Exception):
@@ -37,8 +52,11 @@ class Machine:
         self.envelopes: dict[bytes, Any] = {}
         self.replica: Any = None
         self.life = 0
-        self.fuse: int | None = None
+        self.fuse: int | None = None  # steps until the process dies
+        self.fuse_at: str | None = None  # or the seam at which it does
+        self.is_recovering = False
         self.paused_until = 0
+        self.held: list[tuple[str, Any]] = []  # events of a pause
         self.boot_at = 0
         self.skew_ms = 0
         self.mouth: Callable[[int | None, bytes], list[tuple[int, bytes]]] | None = None
@@ -69,9 +87,12 @@ class Machine:
         world = self.world
         self.life += 1
         self.boot_at = world.now_ms - world.chance.randint(0, 5000)  # the monotonic clock of another boot
+        if world.chance.random() < NESTED and not world.healed:
+            self.fuse = world.chance.randrange(6)
         self.guarded(self._start)
 
     def _start(self) -> None:
+        self.is_recovering = True
         self.replica = Replica(
             self.world.settings(self.index), self.world.keys_of(self.index), self.world.identify, self.position(),
             list(self.votes.synced), now=self.now())
@@ -85,6 +106,7 @@ class Machine:
             if key not in self.ledger.clients and self.up:
                 self.step("resubmit")
                 self.obey(self.replica.submit(self.envelopes[key], self.now()))
+        self.is_recovering = False
 
     def crash(self, why: str) -> None:
         if not self.up:
@@ -95,7 +117,10 @@ class Machine:
             self.world.seen["torn writes"] += 1
         self.world.seen["crashes"] += 1
         self.world.seen["crash at " + why] += 1
-        self.fuse = None
+        self.world.seen["crashes while recovering"] += self.is_recovering
+        self.fuse = self.fuse_at = None
+        self.is_recovering = False
+        self.paused_until, self.held = 0, []
         self._forget()
         self.world.plan_restart(self)
 
@@ -105,6 +130,8 @@ class Machine:
             self.fuse -= 1
             if self.fuse < 0:
                 raise Crash(name)
+        if self.fuse_at == name:
+            raise Crash(name)
 
     def guarded(self, action: Callable[..., None], *arguments: Any) -> None:
         """Runs one event's work; afterwards the timer stands where the Replica wants it."""
@@ -207,6 +234,7 @@ class Machine:
         head = next(head for head in behind.heads if head.channel == CHANNEL)
         blocks = self.world.blocks_from(holder, self.index, self.ledger.newest.height + 1, head.height)
         before = self.ledger.newest.height
+        self.step("before install")
         if blocks is None or not self.ledger.install(
                 behind.n, blocks, head.height, head.header_hash, behind.state_root):
             self.world.plan(self.world.now_ms + FETCH_AGAIN_MS, "fetch", self, self.life)
@@ -229,7 +257,7 @@ class Machine:
             records = [record for ready in group for record in ready.persist]
             for record in records:
                 self.votes.append([record])
-                self.step("append")
+                self.step("append " + KINDS[record[1]])
             if records and self.world.profile.slow_disk_ms:
                 self.syncing = len(group)
                 delay = self.world.chance.randint(1, self.world.profile.slow_disk_ms)
@@ -250,19 +278,22 @@ class Machine:
         fresh = self.votes.sync()
         if fresh:
             self.world.judge.on_synced(self, fresh)
-            self.step("sync")
+            for kind in sorted({record[1] for record in fresh}):
+                self.step("sync " + KINDS[kind])
         for _ in range(count):
             self._carry_out_one(self.queue.popleft())
 
     def _carry_out_one(self, ready: Ready) -> None:
         world = self.world
         if ready.compact is not None:
+            self.step("before compact")
             self.votes.replace(ready.compact)
             world.judge.on_compacted(self)
             self.step("compact")
         for send in ready.send:
             self._send(send.to, send.data)
-            self.step("send")
+            said = hear(send.data)
+            self.step(f"send {said.type if said else 'noise'}")
         for check in ready.check:
             delay = world.chance.randint(0, world.profile.check_ms)
             world.plan(world.now_ms + delay, "checked", self, (self.life, check.digest, check.batch))
@@ -270,6 +301,7 @@ class Machine:
             self.decisions.extend(ready.decided)
             self._plan_execution()
         for certified in ready.certified:
+            self.step("before certificate")
             world.judge.on_certified(self, certified)
             self.ledger.certificates.setdefault(certified.height, certified.certificate)
             self.step("certificate")

@@ -60,7 +60,7 @@ def profile_of(chance: Random, size: int) -> Profile:
     return Profile(
         size=size,
         speed=chance.choice((1, 1, 600)),
-        checkpoint_interval=chance.choice((2, 3, 4, 8)),
+        checkpoint_interval=chance.choice((1, 2, 2, 3, 4, 8)),
         depth=chance.choice((1, 2, 8)),
         weather=weather,
         fault_chance=chance.choice((0.0, 0.02, 0.02, 0.05, 0.1)),

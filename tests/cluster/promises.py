@@ -56,6 +56,21 @@ def read(records: Iterable[bytes]) -> Iterator[Promise]:
             yield from _message(fields[0], None)
 
 
+def votes_in(records: Iterable[bytes]) -> Iterator[Said]:
+    """The own votes in some records: an honest vote counts from the moment at which its disk holds it."""
+    for record in records:
+        kind, *fields = cbor.decode(record)
+        if kind in (durable.ACCEPTED, durable.PREPARED):
+            message = fields[2]
+        elif kind in (durable.HEADER_VOTE, durable.CHECKPOINT):
+            message = fields[0]
+        else:
+            continue
+        said = hear_signed("header" if kind == durable.HEADER_VOTE else "pbft", payload_of(message or b""))
+        if said is not None:
+            yield said
+
+
 def _accepted(pre_prepare: bytes, batch: bytes | None, prepare: bytes | None) -> Iterator[Promise]:
     said = hear_signed("pbft", payload_of(pre_prepare))
     if said is not None:

@@ -97,10 +97,12 @@ def _read(kind: str, fields: Any, payload: bytes) -> Said | None:
         return Said(name, sender, fields[2], fields[3], fields[4], None, payload) if is_vote else None
     if name == "checkpoint":
         heads = tuple((str(channel), int(height), bytes(head)) for channel, height, head in fields[4])
-        return None if not _is_hash(fields[3]) or not isinstance(fields[2], int) else Said(name, sender, 0, fields[2], fields[3], (fields[3], heads), payload)
+        if not _is_hash(fields[3]):
+            return None
+        return Said(name, sender, 0, int(fields[2]), fields[3], (fields[3], heads), payload)
     if name == "view-change":
-        prepared = tuple((bytes(row[0]), tuple(map(bytes, row[1]))) for row in fields[5])
-        body = (tuple(map(bytes, fields[4])), prepared)
+        prepared = tuple((bytes(first), tuple(map(bytes, backed))) for first, backed in fields[5])
+        body: Any = (tuple(map(bytes, fields[4])), prepared)
         return Said(name, sender, int(fields[2]), int(fields[3]), b"", body, payload)
     if name == "new-view":
         body = (tuple(map(bytes, fields[3])), tuple(map(bytes, fields[4])))

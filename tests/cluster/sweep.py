@@ -5,14 +5,17 @@ import time
 from collections import Counter
 from typing import NamedTuple
 
+from tests.cluster.machine import SEAMS
 from tests.cluster.world import Outcome, World
 
 # A sweep in which one of these never happened has proven less than it seems: it fails.
 DEMANDED = (
-    "crashes", "torn writes", "view changes", "NULLs", "catch-ups", "equivocations", "conflicting NEW-VIEWs",
-    "checkpoints", "restarts inside recovery", "repeats", "blocks",
+    "crashes", "torn writes", "view changes", "NEW-VIEWs", "NULLs", "catch-ups", "checkpoints", "compactions",
+    "equivocations", "false VIEW-CHANGEs", "conflicting NEW-VIEWs", "twins parted", "poisoned blocks",
+    "repeats",
+    "crashes while recovering", *(f"crash at {seam}" for seam in SEAMS),
 )
-DEMANDED_FROM_SEEDS = 200  # fewer runs need not have seen everything
+DEMANDED_FROM_RUNS = 1000  # fewer need not have seen everything
 
 
 class Sweep(NamedTuple):
@@ -26,7 +29,7 @@ class Sweep(NamedTuple):
 
     @property
     def lacking(self) -> list[str]:
-        return [name for name in DEMANDED if not self.seen[name]] if self.runs >= DEMANDED_FROM_SEEDS else []
+        return [name for name in DEMANDED if not self.seen[name]] if self.runs >= DEMANDED_FROM_RUNS else []
 
 
 def run_one(seed: int, size: int = 4, events: int = 300, is_real: bool = False) -> Outcome:

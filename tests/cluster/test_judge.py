@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from firmware.wire import cbor
-from gateway.consensus import messages
+from gateway.consensus import durable, messages
 from tests.cluster import invariants, validity
 from tests.cluster.disk import VotesFile
 from tests.cluster.judge import Judge, Violation, quorum
@@ -83,6 +83,12 @@ def _vote(world: World, kind: int, sender: int, view: int, n: int, digest: bytes
     return b"p" + _sign(world, sender, [kind, 0, view, n, digest, sender])
 
 
+def _commit_null(world: World, sender: int) -> None:
+    """A COMMIT of NULL at n 1 that the sender's disk holds."""
+    commit = _vote(world, messages.COMMIT, sender, 0, 1, NULL)[1:]
+    world.judge.on_synced(world.machines[sender], [durable.prepared(1, messages.Prepared(b"", ()), commit)])
+
+
 def test_5_and_6_and_7_a_vote_without_its_reasons(world: World) -> None:
     judge, machine = world.judge, world.machines[2]
     digest, other = hashlib.sha256(b"1").digest(), hashlib.sha256(b"2").digest()
@@ -98,26 +104,28 @@ def test_5_and_6_and_7_a_vote_without_its_reasons(world: World) -> None:
 def test_7_an_execution_without_commits(world: World) -> None:
     machine = world.machines[0]
     for sender in (0, 1):
-        _vote(world, messages.COMMIT, sender, 0, 1, NULL)
+        _commit_null(world, sender)
     _broken(7, lambda: world.judge.on_executed(machine, 1, machine.ledger.execute(1, None)))
 
 
 def test_4_a_new_view_that_forgets_what_was_committed(world: World) -> None:
     for sender in (0, 1, 2):
-        _vote(world, messages.COMMIT, sender, 0, 1, NULL)
+        _commit_null(world, sender)
     machine = world.machines[0]
     world.judge.on_executed(machine, 1, machine.ledger.execute(1, None))
     changes = [_sign(world, sender, [messages.VIEW_CHANGE, 0, 1, 0, [], [], sender]) for sender in (1, 2, 3)]
     _broken(4, lambda: _sign(world, 1, [messages.NEW_VIEW, 0, 1, changes, [], 1]))
 
 
-def test_8_two_headers_with_q_votes() -> None:
-    world = World(0)
-    for sender in (0, 1, 2):
-        world.keys_of(sender).sign("header", cbor.encode([0, "trade", 1, bytes(32)]))
-    world.keys_of(1).sign("header", cbor.encode([0, "trade", 1, bytes(31) + b"1"]))
-    world.keys_of(2).sign("header", cbor.encode([0, "trade", 1, bytes(31) + b"1"]))
-    _broken(8, lambda: world.keys_of(3).sign("header", cbor.encode([0, "trade", 1, bytes(31) + b"1"])))
+def test_8_two_headers_with_q_votes(world: World) -> None:
+    def vote(sender: int, header_hash: bytes) -> None:
+        signed = world.keys_of(sender).sign("header", cbor.encode([0, "trade", 1, header_hash]))
+        world.judge.on_synced(world.machines[sender], [durable.header_vote(signed)])
+
+    first, second = bytes(32), bytes(31) + b"1"
+    for sender, header_hash in ((0, first), (1, first), (2, first), (1, second), (2, second)):
+        vote(sender, header_hash)
+    _broken(8, lambda: vote(3, second))
 
 
 def test_12_an_item_that_changes_the_state_twice(world: World) -> None:

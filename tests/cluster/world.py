@@ -21,6 +21,7 @@ from tests.cluster.profile import Profile, profile_of
 
 CREATED_S = 1_790_000_000
 TRACE_EVENTS = 40  # the last events that a violation shows
+HELD_EVENTS = 200  # of a process that stands still: then its peers' queues are full
 CHAIN_ID = hashlib.sha256(b"gridseal cluster simulator").digest()
 
 
@@ -202,13 +203,14 @@ class World:
     def next_event(self) -> bool:
         """Carries out the earliest planned event that still means something; False when none is left."""
         while self._heap:
-            at_ms, number, kind, machine, detail = heapq.heappop(self._heap)
+            at_ms, _, kind, machine, detail = heapq.heappop(self._heap)
             if not self._is_due(kind, machine, detail):
                 continue
-            if kind != "start" and machine.paused_until > max(at_ms, self.now_ms):
-                if kind == "tick":
-                    machine.timer_at = detail = machine.paused_until
-                self.plan(machine.paused_until, kind, machine, detail)
+            if machine.paused_until > max(at_ms, self.now_ms) and kind != "start":
+                self._hold(kind, machine, detail)
+                continue
+            if kind == "resume":
+                self.resume(machine)
                 continue
             self.now_ms = max(self.now_ms, at_ms)
             self.events += 1
@@ -218,10 +220,26 @@ class World:
             return True
         return False
 
+    def _hold(self, kind: str, machine: Machine, detail: Any) -> None:
+        """A process that stands still notices nothing; what the network holds for it is bounded."""
+        if kind != "message" or len(machine.held) < HELD_EVENTS:
+            machine.held.append((kind, detail))
+
+    def resume(self, machine: Machine) -> None:
+        """A process goes on: all that it slept through comes at once."""
+        machine.paused_until = 0
+        held, machine.held = machine.held, []
+        for kind, detail in held:
+            if kind == "tick":
+                machine.timer_at = detail = max(self.now_ms, detail)
+            self.plan(self.now_ms, kind, machine, detail)
+
     @staticmethod
     def _is_due(kind: str, machine: Machine, detail: Any) -> bool:
         if kind == "start":
             return not machine.up
+        if kind == "resume":
+            return bool(machine.paused_until == detail)
         if not machine.up:
             return False
         if kind == "tick":
