@@ -10,7 +10,6 @@ from firmware.wire.seal import Seal
 AREA = "home"
 CHAIN = hashlib.sha256(b"a chain of these tests").digest()
 START_MS = 1_800_000_000_000
-HALF = cose.ORDER >> 1
 
 
 class Agent:
@@ -49,12 +48,13 @@ class Agent:
     def envelope(self, made: Seal, readings: list[bytes]) -> bytes:
         return seal.encode_envelope(self.sign(seal.encode(made)), readings)
 
-    def next(self, point: int = 7, count: int = 1, **changes: Any) -> bytes:
-        """The envelope of this point's next height."""
+    def next(self, point: int = 7, count: int = 1, time_ms: int | None = None, **changes: Any) -> bytes:
+        """The envelope of this point's next height, its first reading of that minute where no time is given."""
         height, previous = self.tips.get(point, (0, bytes(32)))
         lost = changes.get("lost", 0)
         height += 1 + lost
-        times = [START_MS + height * 60_000 + 1000 * at for at in range(count)]
+        first_ms = START_MS + height * 60_000 if time_ms is None else time_ms
+        times = [first_ms + 1000 * at for at in range(count)]
         readings = [self.reading(point, time_ms) for time_ms in times]
         made = self.seal(point, height, bytes(32) if lost else previous, readings, **changes)
         self.tips[point] = (height, seal.payload_hash(seal.encode(made)))
