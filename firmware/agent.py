@@ -167,6 +167,7 @@ class Agent:
 
     def on_ack(self, data, now_s, wait_ms):
         """Takes the bytes of the `ack` topic; now_s: Unix seconds or None while the clock is not synchronised."""
+        acked = self.counts["acked"]
         try:
             found = ack_codec.decode(data)
             if found.header:
@@ -179,9 +180,8 @@ class Agent:
             if self.light.contradiction is not None:
                 self._alarm("TWO VALID CERTIFICATES FOR ONE HEIGHT: the gateways contradict themselves; nothing is "
                             "trimmed any more, both are kept in the trust file")
-        lowest = self.book.lowest_seq(self.outbox)
-        if lowest > self._journal.trimmed:
-            self._duties.append(Trim(lowest))
+        if self.counts["acked"] > acked:
+            self._duties.append(Trim(self.book.lowest_seq(self.outbox)))
         return self._take()
 
     def envelope(self, point, height):
