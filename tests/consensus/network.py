@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable
 
-from firmware.wire import genesis
+from firmware.wire import cbor, genesis
 from gateway.consensus import messages
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.mail import Mail
@@ -26,6 +26,34 @@ def identify(leaf: bytes) -> bytes:
 def item(text: str, kind: str = "tx", client: bytes = b"") -> Item:
     leaf = text.encode()
     return Item(identify(leaf), kind, leaf, b"request " + leaf, client)
+
+
+class Crash(Exception):
+    """The process ends here."""
+
+
+class Watched:
+    """A member's keys, and all that they ever signed: no two promises may contradict each other, over all lives."""
+
+    def __init__(self, keys: CoseKeys):
+        self._keys = keys
+        self.promises: dict[tuple, bytes] = {}
+
+    def sign(self, kind: str, payload: bytes) -> bytes:
+        fields = cbor.decode(payload)
+        if kind == "header":
+            self._promise(("header", *fields[1:3]), fields[3])
+        elif fields[0] in (messages.PRE_PREPARE, messages.PREPARE, messages.COMMIT):
+            self._promise(tuple(fields[:1] + fields[2:4]), fields[4])
+        elif fields[0] in (messages.VIEW_CHANGE, messages.NEW_VIEW, messages.CHECKPOINT):
+            self._promise((fields[0], fields[2]), payload)
+        return self._keys.sign(kind, payload)
+
+    def open(self, kind: str, message: bytes) -> tuple[int, bytes]:
+        return self._keys.open(kind, message)
+
+    def _promise(self, place: tuple, said: bytes) -> None:
+        assert self.promises.setdefault(place, said) == said, place
 
 
 class Ledger:
@@ -61,6 +89,7 @@ class Node:
 
     def __init__(self, net: "Net", index: int):
         self.net, self.index = net, index
+        self.keys = Watched(net.keys(index))
         self.ledger = Ledger()
         self.votes: list[bytes] = []
         self.certified: dict[int, bytes] = {}
@@ -69,29 +98,55 @@ class Node:
         self.persisted_bytes = 0
         self.check: Callable[[Batch], str | None] = lambda batch: None
         self.do_execute = True
+        self.known: dict[bytes, Item] = {}  # durable at this node's ingest
+        self.remembers = False
         self.decisions: deque = deque()
         self.is_up = False
+        self.fuse: int | None = None  # seams until a crash
+        self.crashes = 0
         self.boot()
 
     def boot(self) -> None:
         net = self.net
         settings = Settings(0, net.ring.members, self.index, CHAIN_ID, net.parameters, depth=net.depth)
         self.decisions.clear()
-        self.replica = Replica(settings, net.keys(self.index), identify, self.ledger.position(), list(self.votes),
+        self.replica = Replica(settings, self.keys, identify, self.ledger.position(), list(self.votes),
                                now=net.now)
         self.is_up = True
         self.obey(self.replica.start(net.now))
 
     def restart(self) -> None:
-        """A crash between two events: what was synced and executed stays."""
+        """A crash: what was synced and executed stays; a driver hands in again what it holds and the ledger lacks."""
         self.boot()
+        for thing in self.known.values() if self.remembers else ():
+            self.submit(thing)
+
+    def seam(self) -> None:
+        """The process may end between any two duties."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0:
+                self.fuse = None
+                raise Crash
+
+    def feed(self, call: Callable[[], Ready]) -> None:
+        """One event: the Replica is called and obeyed; a crash on the way starts it again from what is durable."""
+        try:
+            self.obey(call())
+        except Crash:
+            self.crashes += 1
+            self.restart()
 
     def obey(self, ready: Ready) -> None:
-        self.votes.extend(ready.persist)
+        for record in ready.persist:
+            self.seam()
+            self.votes.append(record)
         self.persisted_bytes += sum(map(len, ready.persist))
         if ready.compact is not None:
+            self.seam()
             self.votes = list(ready.compact)
         for send in ready.send:
+            self.seam()
             for to in range(self.net.size) if send.to is None else [send.to]:
                 if to != self.index:
                     self.net.post(self.index, to, send.data)
@@ -112,12 +167,15 @@ class Node:
             n, batch = self.decisions.popleft()
             if n <= self.ledger.n:
                 continue
+            self.seam()
             heads = self.ledger.execute(n, batch)
+            self.seam()
             self.obey(self.replica.executed(n, heads, self.ledger.root, self.net.now))
 
     def submit(self, thing: Item) -> None:
+        self.known[thing.key] = thing
         if thing.data not in self.ledger.leaves():
-            self.obey(self.replica.submit(thing, self.net.now))
+            self.feed(lambda: self.replica.submit(thing, self.net.now))
 
     def install(self) -> None:
         """Answers the newest `Behind` from the ledger of a holder."""
@@ -180,7 +238,7 @@ class Net:
             if not node.is_up or not self.nodes[sender].is_up or self.cut(sender, to, name):
                 continue
             self.heard.append((sender, to, name))
-            node.obey(node.replica.receive(frame, self.now))
+            node.feed(lambda: node.replica.receive(frame, self.now))  # noqa: B023 (called at once)
         raise AssertionError("no rest after %d messages" % bound)
 
     def pass_time(self, ms: int, speed: int = 1) -> None:
@@ -200,7 +258,7 @@ class Net:
             self.now = Now(self.now.label_ms + step * speed, self.now.wait_ms + step)
             for node in self.nodes:
                 if node.is_up:
-                    node.obey(node.replica.tick(self.now))
+                    node.feed(lambda: node.replica.tick(self.now))  # noqa: B023 (called at once)
             self.run()
 
     def stop(self, *indexes: int) -> None:

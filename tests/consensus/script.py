@@ -111,8 +111,8 @@ class Stage:
             if not node.is_up:
                 out.append("%d down" % node.index)
                 continue
-            executed = [(" ".join(leaf.decode() for leaf in batch.items) or "heartbeat") + "@%d" % batch.view if batch else "NULL"
-                        for batch in node.ledger.batches[1:]]
+            executed = ["%s@%d" % (" ".join(leaf.decode() for leaf in batch.items) or "heartbeat", batch.view)
+                        if batch else "NULL" for batch in node.ledger.batches[1:]]
             out.append("%d view %d %s, low %d, executed %s, certified %d%s" % (
                 node.index, replica.view, "active" if replica.active else "stopped", replica.low,
                 " | ".join(executed) or "nothing", len(node.certified), "; " + node.alarms[-1] if node.alarms else ""))

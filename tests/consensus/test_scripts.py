@@ -1,4 +1,4 @@
-"""Plays the scripts beside it and compares what the cluster did; RECORD=1 writes the output anew, for review as a diff."""
+"""Plays the scripts beside it and compares what the cluster did; RECORD=1 writes the outputs anew, for review."""
 
 import os
 from pathlib import Path
