@@ -98,7 +98,7 @@ def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, 
             bits |= marks.REGISTER_JUMPED
     if block_ms - found.last_ms > rules["late_s"] * 1000 or found.flags & seal.LATE:
         bits |= marks.LATE
-    if found.lost:
+    if found.lost or found.flags & seal.HEIGHTS_LOST:  # the flag alone: readings were lost before they were sealed
         bits |= marks.HEIGHTS_LOST
     return bits
 

@@ -89,6 +89,7 @@ def test_high_s_is_refused_and_shape_counts(world: World, table: Table) -> None:
     (START_MS + 60_000, {"import_wh": None}, "accepted"),
     (START_MS + 60_000, {"flags": 2 | seal.LATE}, "late"),
     (START_MS + 60_000, {"lost": 4}, "heights_lost"),
+    (START_MS + 60_000, {"flags": 2 | seal.HEIGHTS_LOST}, "heights_lost"),
 ])
 def test_marked(world: World, table: Table, time_ms: int, changes: dict, marks: str) -> None:
     changes = dict(changes)
