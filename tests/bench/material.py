@@ -1,0 +1,36 @@
+"""Makes agents, their genesis, and what they send, signed beforehand so that only its use is timed."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from firmware.wire import genesis
+from tests.ingest.parts import Agent
+from tests.ingest.replica import MEMBER, OPERATOR, join, make_genesis
+
+AGENTS = 20  # one point each
+
+
+class Traffic(NamedTuple):
+    """envelopes: (topic, bytes), in the order in which twenty meters would send them: round by round."""
+
+    agents: list[Agent]
+    genesis: bytes
+    chain_id: bytes
+    envelopes: list[tuple[str, bytes]]
+
+
+def make_traffic(envelopes: int, readings: int = 1) -> Traffic:
+    """`envelopes` seals of AGENTS points, with so many readings each."""
+    agents = [Agent(number + 1, (number + 1,)) for number in range(AGENTS)]
+    join(agents)
+    made = make_genesis(agents, Agent(OPERATOR), Agent(MEMBER).signer)
+    return Traffic(agents, made, genesis.chain_id(made), make_envelopes(agents, envelopes, readings))
+
+
+def make_envelopes(agents: Sequence[Agent], count: int, readings: int = 1) -> list[tuple[str, bytes]]:
+    """(topic, bytes) of so many envelopes of agents that know their chain, one of each in turn."""
+    found = []
+    for number in range(count):
+        agent = agents[number % len(agents)]
+        found.append((agent.topic(), agent.next(agent.points[0], readings)))
+    return found
