@@ -2,7 +2,7 @@
 
 Labels (reading time, block time, slots) may run `speed` times faster than waits (timeouts, back-off, bus timing), which
 are always real. The shared clock is a folder. Its keeper writes (label, monotonic, limit) into one mapped page; every
-process extrapolates from that pair, never past the limit and never back. Participants write how far they have come into
+process extrapolates from that pair, never past the limit and never back. Participants write what is due next for them into
 a page of their own, and the keeper sets the limit by the slowest of them: a machine that cannot hold the speed slows
 the clock and drops nothing.
 """
@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 UNKNOWN, INFORMATIVE, SYNCHRONISED, RELATIVE = 0, 1, 2, 3
-LEAD_MS = 60_000  # labels the clock may run ahead of its slowest participant: one reading interval
+# Labels the clock may run on while somebody does what is due: less than half a minute, so that it has not become the
+# next minute (when simulated meters change) before a poll that was due on the half minute is over.
+LEAD_MS = 25_000
 
 _PAGE = struct.Struct("<QqqqqQ")  # sequence, label_ms, monotonic_us, limit_ms, speed, sequence again
 _DONE = struct.Struct("<qq")  # label_ms reached, written twice: two equal halves are one whole write
@@ -111,7 +113,7 @@ class ClockKeeper:
         self._stop_ms = stop_ms
 
     def slowest_ms(self) -> int:
-        """Returns the label that every participant has reached (the stop without participants)."""
+        """Returns the label before which nobody has anything left to do (the stop without participants)."""
         reached = [_read_done(page) for page in self._pages]
         return min(reached) if reached else self._stop_ms
 

@@ -35,9 +35,8 @@ class Schedule:
         return self.billing_due_ms, meters.BILLING
 
     def done_ms(self):
-        """Returns the newest label up to which everything due has been read: the grid point before the next."""
-        due_ms, group = self.due()
-        return due_ms - (self.interval_ms if group == meters.BILLING else self.interval_ms >> 1)
+        """Returns the label before which everything due has been read; a poll under way is not."""
+        return self.due()[0]
 
     def is_dead(self):
         return self.silent_polls >= DEAD_AFTER

@@ -147,7 +147,7 @@ class Demo:
 
     async def _watch_day(self) -> None:
         last_ms, last_change = 0, time.monotonic()
-        while self.keeper.slowest_ms() < self.end_ms:
+        while self.keeper.slowest_ms() <= self.end_ms:
             await asyncio.sleep(WATCH_S)
             now_ms = self.keeper.slowest_ms()
             if now_ms != last_ms:

@@ -20,6 +20,7 @@ from gateway.ledger.reader import Reader, SealAt
 from sim_hardware.truth import read_truth
 
 STEP_MS = 60_000
+EXAMPLES = 5
 IMPORT = "1.8.0"  # the entry that a billing reading has and one of the other quantities has not
 
 # OBIS value groups (IEC 62056-6-1): what the C group means for the sum of all phases; phase p adds 20 p. The names are
@@ -56,6 +57,7 @@ class Join(NamedTuple):
     altered: int  # readings with a value that the row does not have
     unknown: int  # readings of a minute that has no row
     compared: int  # values
+    examples: list[str]  # of differences, for whoever has to find the cause
 
     @property
     def is_equal(self) -> bool:
@@ -76,6 +78,7 @@ def join(reader: Reader, truths: list[Path], last_ms: int) -> Join:
     seen: Counter[tuple[int, int]] = Counter()
     details: Counter[tuple[int, int]] = Counter()
     altered = unknown = compared = 0
+    examples: list[str] = []
     for sealed in committed_seals(reader):
         for data in sealed.readings or ():
             reading = reading_codec.decode(data)
@@ -87,20 +90,24 @@ def join(reader: Reader, truths: list[Path], last_ms: int) -> Join:
                 unknown += 1
                 continue
             (seen if reading_codec.has_entry(reading, IMPORT) else details)[key] += 1
-            differing, values = compare(reading, row)
-            compared += values
-            altered += differing > 0
+            differing = compare(reading, row)
+            compared += len(reading.entries)
+            altered += bool(differing)
+            if differing and len(examples) < EXAMPLES:
+                examples.append(f"point {reading.point} at {reading.time_ms}: {'; '.join(differing)}")
     double = sum(count - 1 for counts in (seen, details) for count in counts.values())
-    return Join(len(rows), seen.total(), details.total(), len(rows) - len(seen), double, altered, unknown, compared)
+    return Join(len(rows), seen.total(), details.total(), len(rows) - len(seen), double, altered, unknown, compared,
+                examples)
 
 
-def compare(reading: reading_codec.Reading, row: dict[str, int]) -> tuple[int, int]:
-    """Returns (entries that differ from the row or are missing without need, entries compared)."""
-    differing = compared = 0
+def compare(reading: reading_codec.Reading, row: dict[str, int]) -> list[str]:
+    """Returns what differs: entries with another value than the row, or missing although the meter had them."""
+    differing = []
     for entry in reading.entries:
-        compared += 1
-        differing += entry.value != row.get(simulator_name(entry.name))
-    return differing, compared
+        expected = row.get(simulator_name(entry.name))
+        if entry.value != expected:
+            differing.append(f"{entry.name} {entry.value if entry.missing is None else entry.missing}, not {expected}")
+    return differing
 
 
 def check_replicas(folders: list[Path]) -> dict[str, Any]:
@@ -149,5 +156,6 @@ def table(report: dict[str, Any]) -> str:
         ("time", f"{report['seconds']:.0f} s for {report['hours']} h at speed {report['speed']}, "
          f"clock held {report['held_ms'] / 1000:.1f} s"),
     ]
+    rows += [("difference", text) for text in truth["examples"]]
     width = max(len(name) for name, _ in rows)
     return "\n".join(f"  {name:<{width}}  {value}" for name, value in rows)
