@@ -24,7 +24,7 @@ from tests import needs
 from tests.firmware.world import DAY_MS, Chain, Gateway
 
 ROOT = Path(__file__).resolve().parents[2]
-SPEED = 600
+SPEED = 1200  # twice the demo's: a minute of readings every 50 ms
 WAIT_S = 40.0
 
 
