@@ -79,6 +79,9 @@ class Rooms(Protocol):
     def execute(self, decision: Decision) -> Any:
         """One database transaction; what came out, with `n`, `heads`, `state_root`."""
 
+    def compacted(self) -> None:
+        """In the votes thread: the votes file was replaced, at a stable checkpoint."""
+
     def executed(self, outcome: Any) -> None:
         """In the loop, after the replica knows."""
 
@@ -208,6 +211,7 @@ class Driver:
     def _write(self, compact: Sequence[bytes] | None, records: list[bytes]) -> None:
         if compact is not None:
             self._votes.replace([*compact, *records])
+            self._rooms.compacted()
         else:
             self._votes.append(records)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from firmware.wire import certificate as certificate_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import Refused
+from gateway.boots import Boots
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item
 from gateway.driver import Driver
 from gateway.exchange import Exchange
@@ -40,8 +41,8 @@ class Duties:
     ingest: Ingest
     transport: Transport
 
-    def __init__(self, ledger: Ledger, stores: Stores, data: Path):
-        self._ledger = ledger
+    def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots):
+        self._ledger, self._boots = ledger, boots
         self.exchange = Exchange(self._send_frame, stores, ledger.parameters["frame_bytes"], self._envelopes)
         self._notes = data / "readings.json"
         self.stores = stores
@@ -78,6 +79,9 @@ class Duties:
 
     def executed(self, done: Done) -> None:
         self._tell(done.outcome)
+
+    def compacted(self) -> None:
+        self._boots.reach(self._ledger.stand().n)
 
     def certify(self, certified: Certified) -> None:
         self._ledger.put_certificate(certified.channel, certified.height, certified.certificate)

@@ -81,6 +81,12 @@ class Missing:
 
     async def take(self, envelopes: Sequence[bytes]) -> None:
         """Envelopes that a peer sent: only what was asked for is looked at."""
+        try:
+            await self._take(envelopes)
+        except Refused as refused:  # busy: too much is pending; it is asked for again
+            logger.warning("fetched readings not kept: %s", refused)
+
+    async def _take(self, envelopes: Sequence[bytes]) -> None:
         if self._proposed and await self._keeper.keep_fetched(envelopes, list(self._proposed)):
             self._arrived.set()
         if self._committed:

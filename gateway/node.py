@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import random
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from firmware.wire.errors import Refused
 from gateway.api import views
 from gateway.api.app import make_app
 from gateway.api.server import HttpServer
+from gateway.boots import Boots
 from gateway.config import ConfigError, GatewayConfig, split_address
 from gateway.connection import tls_contexts
 from gateway.consensus.keys import CoseKeys
@@ -42,11 +44,14 @@ from gateway.transport import Mesh, Transport
 
 logger = logging.getLogger("gridseal.node")
 
+SWITCH_S = 0.0005
 VOTES, RUN, LOCK, EVIDENCE = "votes.log", "run.json", "lock", "evidence.cbor"  # beside the ledger's own files
 
 
 async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
     """Runs a replica until `stop` is set. Raises what must end the process: ConfigError, Damaged, a disk's error."""
+    # a thread that comes back from the disk would wait 5 ms for a busy loop; a vote has 1 ms
+    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     node = Node(config, clock)
     waiting: list[asyncio.Future[Any]] = []
@@ -74,7 +79,11 @@ class Node:
     async def start(self) -> None:
         """Everything, in the order of trust."""
         self._lock_folder()
+        self._boots = Boots(self._config.file.parent, self._config.data)
+        self._boots.check()
         self._open_ledger()
+        self._boots.check_reached(self.ledger.stand().n)
+        self._boots.start()
         await self._join()
         await self.transport.start(self._config.listen)
         self._closers.append(self.transport.close)
@@ -190,7 +199,7 @@ class Node:
         """Replica, driver, duties, ingest, peers, brokers: made and made known to each other."""
         config, ledger = self._config, self.ledger
         stand, members = ledger.stand(), ledger.members
-        self.duties = Duties(ledger, self.stores, config.data)
+        self.duties = Duties(ledger, self.stores, config.data, self._boots)
         now = Now(self._clock.now_ms(), self._clock.monotonic_ms())
         executed = Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s)
         settings = Settings(ledger.epoch, members, self.index, ledger.chain_id, ledger.parameters, ledger.channels[0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from firmware.wire import cbor, certificate, cose, header, merkle, proof, reading, seal, transaction
-from firmware.wire.errors import REASONS
+from firmware.wire.errors import REASONS, Refused
 
 # contracts: bits of a result code from 256 on
 MARKS = ((1, "clock_not_synchronised"), (2, "clock_implausible"), (4, "register_fell"), (8, "register_jumped"),
@@ -146,7 +146,14 @@ def block(header_bytes: bytes, meta_bytes: bytes, items: Sequence[bytes], result
 
 
 def item(leaf: bytes, code: int | None) -> dict[str, Any]:
-    """One leaf of a block and what execution said to it."""
+    """One leaf of a block and what execution said to it; a block may hold a leaf that nobody can read."""
+    try:
+        return _item(leaf, code)
+    except Refused as refused:
+        return {"kind": "unreadable", "reason": refused.reason, "bytes": len(leaf), **result(code)}
+
+
+def _item(leaf: bytes, code: int | None) -> dict[str, Any]:
     signed = cose.parse(leaf)
     shown = {"kid": signed.kid.hex(), "payload_hash": seal.payload_hash(signed.payload).hex(), **result(code)}
     if transaction.is_transaction(cbor.decode(signed.payload)):

@@ -195,7 +195,7 @@ def run_replica(home):
     (('ca = "../ca/ca.crt"', 'ca = "../ca/none.crt"'), b"expected files that can be read"),
 ])
 def test_wrong_configuration_ends_with_2_and_the_line(area, tmp_path, change, complaint):
-    shutil.copytree(area.home(0), tmp_path / "replica-0", ignore=shutil.ignore_patterns("data"))
+    shutil.copytree(area.home(0), tmp_path / "replica-0", ignore=shutil.ignore_patterns("data", "guard.json"))
     path = tmp_path / "replica-0" / "gateway.toml"
     source = path.read_text().replace('"../', f'"{area.folder}/')
     change = tuple(one.replace('"../', f'"{area.folder}/') for one in change)
@@ -206,12 +206,33 @@ def test_wrong_configuration_ends_with_2_and_the_line(area, tmp_path, change, co
 
 
 def test_key_of_another_is_refused(area, tmp_path):
-    shutil.copytree(area.home(0), tmp_path / "replica-0", ignore=shutil.ignore_patterns("data"))
+    shutil.copytree(area.home(0), tmp_path / "replica-0", ignore=shutil.ignore_patterns("data", "guard.json"))
     path = tmp_path / "replica-0" / "gateway.toml"
     path.write_text(path.read_text().replace('"../', f'"{area.folder}/'))
     shutil.copy(area.folder / "operator" / "signing.key", tmp_path / "replica-0" / "signing.key")
     ended = run_replica(tmp_path / "replica-0")
     assert ended.returncode == 2 and b"the key of a member of the genesis' set" in ended.stderr, ended.stderr
+
+
+def test_restored_backup_does_not_vote_and_says_why(area, tmp_path):
+    """security.md T31: yesterday's disk."""
+    data, newest, backup = area.home(0) / "data", tmp_path / "newest", tmp_path / "backup"
+    assert area.end(0) == 0
+    shutil.copytree(data, backup)
+    area.start_replica(0)
+    area.wait_ready(0)
+    assert area.end(0) == 0
+    data.rename(newest)
+    backup.rename(data)
+    ended = run_replica(area.home(0))
+    assert ended.returncode == 1 and b"older than its guard" in ended.stderr, ended.stderr
+    shutil.rmtree(data)
+    ended = run_replica(area.home(0))  # no data at all: it has promised things that nobody knows any more
+    assert ended.returncode == 1 and b"older than its guard" in ended.stderr, ended.stderr
+    shutil.rmtree(data)
+    newest.rename(data)
+    area.start_replica(0)
+    area.wait_ready(0)
 
 
 def test_damaged_ledger_is_named_and_does_not_start(area, tmp_path):
