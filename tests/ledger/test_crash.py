@@ -12,6 +12,7 @@ from pathlib import Path
 
 from firmware.wire.certificate import quorum
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.reader import Reader
 from gateway.ledger.votes import VoteLog
 from tests.ledger.world import START_S, World
 
@@ -77,6 +78,10 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
 def _check(folder: Path, world: World, said: list[list[str]], roots: dict[int, str]) -> None:
     last = {words[0]: int(words[1]) for words in said}
     roots.update({int(words[1]): words[2] for words in said if words[0] == "executed"})
+    if "executed" in last:
+        reader = Reader.open(folder)  # `proof export` on a folder whose process was killed
+        assert reader.position()[0] >= last["executed"] and reader.newest_readings()
+        reader.close()
     ledger, votes = Ledger.open(folder, world.genesis), VoteLog(folder / "votes.log")
     ledger.check()
     n, root, heads = ledger.position()
