@@ -32,11 +32,11 @@ heads = st.lists(st.builds(Head, st.sampled_from(["credit", "dispatch", "trade"]
                  unique_by=lambda head: head.channel).map(lambda rows: tuple(sorted(rows)))
 slots = st.lists(st.builds(SlotStatus, numbers, st.booleans(), st.booleans(), masks, masks), max_size=4).map(tuple)
 wanted = st.lists(st.tuples(st.sampled_from(["trade", "credit"]), numbers), max_size=4).map(tuple)
+certificates = st.lists(st.builds(Prepared, blobs, several), max_size=3).map(tuple)
 any_message = st.one_of(
     st.builds(Vote, st.integers(1, 3), numbers, numbers, digests, senders),
     st.builds(Checkpoint, numbers, digests, heads, senders),
-    st.builds(ViewChange, numbers, numbers, several, st.lists(st.builds(Prepared, blobs, several), max_size=3).map(tuple),
-              senders),
+    st.builds(ViewChange, numbers, numbers, several, certificates, senders),
     st.builds(NewView, numbers, several, several, senders),
     st.builds(Fetch, digests, senders),
     st.builds(Data, st.none() | blobs, several, senders),

@@ -97,7 +97,7 @@ def test_decision_is_issued_again_until_it_is_executed() -> None:
 
 
 def test_lost_header_vote_is_given_again() -> None:
-    """The ledger had committed, the vote was not on disk: start votes for the head, `vote_again` for what lies below."""
+    """The ledger had committed, the vote was not on disk: start votes for the head, `vote_again` for the rest."""
     net = Net(1)
     node = net.nodes[0]
     for name in "abc":
