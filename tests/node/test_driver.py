@@ -1,0 +1,181 @@
+"""Checks the order of duties with the real Replica and votes file: first the disk, then the rest; group commit."""
+
+import asyncio
+import hashlib
+import threading
+import time
+
+import pytest
+
+from firmware.crypto.openssl import OpenSSLSigner, verify_digest
+from firmware.wire import genesis, identity
+from firmware.wire.certificate import Member
+from gateway.consensus.keys import CoseKeys
+from gateway.consensus.replica import Replica
+from gateway.consensus.types import Executed, Head, Item, Now, Settings
+from gateway.driver import Driver
+from gateway.ledger.votes import VoteLog
+from tests.node.latency import Opaque
+
+WAIT_S = 10
+CHAIN = hashlib.sha256(b"a chain of these tests").digest()
+
+
+class RealClock:
+    speed = 1
+
+    def now_ms(self):
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self):
+        return time.monotonic_ns() // 1_000_000
+
+
+class GatedVotes(VoteLog):
+    """The real file behind a gate: a disk as slow as the test wants, or one that fails."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.gate, self.begun = threading.Event(), threading.Event()
+        self.error: OSError | None = None
+        self.writes = 0
+
+    def append(self, records):
+        self.begun.set()
+        assert self.gate.wait(WAIT_S)
+        if self.error:
+            raise self.error
+        super().append(records)
+        self.writes += 1
+
+
+class Recorded(Opaque):
+    """What would have been sent, and an event for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent: list[bytes] = []
+        self.has_sent = asyncio.Event()
+
+    def send(self, to, data):
+        self.sent.append(data)
+        self.has_sent.set()
+
+
+def item(number):
+    leaf = hashlib.sha256(b"%d" % number).digest() + bytes(100)
+    return Item(leaf[:32], "tx", leaf, leaf)
+
+
+class Bench:
+    """Replica 0 of four, the primary, with its driver; the others are silent."""
+
+    def __init__(self, folder, size=4, depth=8):
+        signers = [OpenSSLSigner.from_scalar(number.to_bytes(32, "big")) for number in range(1, size + 1)]
+        members = sorted(Member(identity.kid_of(one.public_key()), one.public_key(), bytes(32)) for one in signers)
+        signer = next(one for one in signers if one.public_key() == members[0].public_key)
+        clock = RealClock()
+        settings = Settings(0, members, 0, CHAIN, genesis.parameters(), depth=depth)
+        head = Head("trade", 0, hashlib.sha256(b"head").digest())
+        now = Now(clock.now_ms(), clock.monotonic_ms())
+        self.votes, self.rooms = GatedVotes(folder / "votes.log"), Recorded()
+        self.replica = Replica(settings, CoseKeys(signer, members, CHAIN, verify_digest), lambda leaf: leaf[:32],
+                               Executed(0, bytes(32), [head], now.label_ms // 1000), self.votes.load(), now=now)
+        self.driver = Driver(self.replica, self.votes, self.rooms, clock, 0)
+        self.rooms.driver = self.driver
+
+    async def begin(self):
+        self.driver.start()
+        self.rooms.sent.clear()  # its STATUS, which promises nothing
+        self.rooms.has_sent.clear()
+
+    async def until_writing(self):
+        assert await asyncio.to_thread(self.votes.begun.wait, WAIT_S)
+        self.votes.begun.clear()
+
+    async def stop(self):
+        self.votes.gate.set()
+        await self.driver.stop()
+        self.votes.close()
+
+
+def run(body, *arguments):
+    asyncio.run(asyncio.wait_for(body(*arguments), 30))
+
+
+async def some_turns():
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_nothing_is_sent_before_the_disk_has_it_and_one_write_takes_all(tmp_path):
+    async def body():
+        bench = Bench(tmp_path)
+        await bench.begin()
+        bench.driver.submit([item(1)])
+        await bench.until_writing()
+        for number in range(2, 7):
+            bench.driver.submit([item(number)])
+            bench.driver.receive(b"p rubbish")
+        await some_turns()
+        assert bench.rooms.sent == [] and bench.votes.writes == 0
+        bench.votes.gate.set()
+        await asyncio.wait_for(bench.rooms.has_sent.wait(), WAIT_S)
+        while bench.driver.commits < 2:
+            await asyncio.sleep(0.01)
+        await some_turns()
+        assert bench.votes.writes == 2  # the first promise, then all the others together
+        proposals = len(bench.rooms.sent)
+        assert proposals >= 2
+        assert bench.replica.refused == {"malformed": 5}
+        await bench.stop()
+        assert len(VoteLog(tmp_path / "votes.log").load()) == proposals
+    run(body)
+
+
+def test_disk_that_fails_ends_the_process_and_nothing_was_sent(tmp_path):
+    async def body():
+        bench = Bench(tmp_path)
+        await bench.begin()
+        bench.votes.error = OSError(5, "Input/output error")
+        bench.votes.gate.set()
+        bench.driver.submit([item(1)])
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.wait_for(bench.driver.failed, WAIT_S)
+        assert bench.driver.is_disk_lost
+        bench.driver.submit([item(2)])
+        bench.driver.receive(b"p")
+        await some_turns()
+        assert bench.rooms.sent == [] and bench.votes.writes == 0  # a disk is asked once
+        await bench.stop()
+    run(body)
+
+
+def test_alone_it_decides_in_order_and_every_promise_is_on_disk(tmp_path):
+    async def body():
+        bench = Bench(tmp_path, size=1)
+        bench.votes.gate.set()
+        await bench.begin()
+        for number in range(200):
+            bench.driver.submit([item(number)])
+            await asyncio.sleep(0)
+        while len(bench.rooms.decided) < 200:
+            await asyncio.sleep(0.01)
+        times = [bench.rooms.decided[item(number).key] for number in range(200)]
+        assert times == sorted(times)
+        assert bench.votes.writes < 3 * 200  # group commit: never one write a promise
+        await bench.stop()
+    run(body)
+
+
+def test_bug_in_a_task_ends_the_process_loudly(tmp_path):
+    async def body():
+        bench = Bench(tmp_path)
+
+        async def broken():
+            raise AssertionError("a bug")
+        bench.driver.spawn(broken(), "broken")
+        with pytest.raises(AssertionError, match="a bug"):
+            await asyncio.wait_for(bench.driver.failed, WAIT_S)
+        await bench.stop()
+    run(body)
