@@ -12,9 +12,9 @@ from firmware.agent import Place
 from firmware.wire import cbor
 from firmware.wire.topics import is_area
 
-KEYS = ("area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
-        "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca")
-Config = namedtuple("Config", KEYS + ("buses", "hash"))
+Config = namedtuple("Config", (
+    "area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
+    "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "buses", "hash"))
 Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
 BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch"))
 
@@ -64,9 +64,9 @@ def load(values):
         buses.append(_bus(top["bus"][number], "bus[%d]" % number, points))
     if len(points) > POINTS:
         raise BadConfig("bus", "expected %d points at most, found %d" % (POINTS, len(points)))
-    found = [top[key] for key in KEYS]
-    found.extend((tuple(buses), _hash_of(top, buses)))
-    return Config(*found)
+    digest = _hash_of(top, buses)
+    del top["bus"]
+    return Config(buses=tuple(buses), hash=digest, **top)
 
 
 def places(config):

@@ -44,9 +44,11 @@ NUMBERS = st.integers(0, 2**40)
 
 @given(st.lists(NUMBERS, min_size=10, max_size=10), st.binary(min_size=32, max_size=32))
 def test_seals_and_heads_come_back(numbers: list[int], previous: bytes) -> None:
-    seal = records.SealRecord(*numbers, previous)
+    values: list = [*numbers, previous]
+    seal = records.SealRecord(*values)
     assert records.decode_seal(records.encode_seal(seal)) == seal
-    head = records.Head(*numbers[:5], previous)
+    values = [*numbers[:5], previous]
+    head = records.Head(*values)
     assert records.decode_head(records.encode_head(head)) == head
     assert records.decode_ack(records.encode_ack(*numbers[:2])) == numbers[:2]
     assert records.decode_boot(records.encode_boot(numbers[0])) == numbers[0]
