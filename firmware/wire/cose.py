@@ -24,14 +24,23 @@ _PAYLOAD_AT = len(_PREFIX) + KID_BYTES
 _SIGNATURE_HEAD = b"\x58\x40"
 _STRUCTURE_HEAD = b"\x84\x6aSignature1\x43" + _PROTECTED
 
+_EXTERNAL_COUNT = 16  # the kinds of one chain and a few more: encoding them costs as much as the hash over a vote
+_external: dict = {}
+
 Signed = namedtuple("Signed", ("kid", "payload", "signature"))
 
 
 def external_data(kind, chain_id):
     """Returns the external_aad bytes of a kind on a chain (ValueError for an unknown kind or a wrong length)."""
-    if kind not in KINDS or len(chain_id) != 32:
-        raise ValueError("kind %r, chain id of %d bytes" % (kind, len(chain_id)))
-    return cbor.encode(["gridseal", 1, bytes(chain_id), kind])
+    place = (kind, bytes(chain_id))
+    data = _external.get(place)
+    if data is None:
+        if kind not in KINDS or len(chain_id) != 32:
+            raise ValueError("kind %r, chain id of %d bytes" % (kind, len(chain_id)))
+        if len(_external) >= _EXTERNAL_COUNT:
+            _external.clear()
+        data = _external[place] = cbor.encode(["gridseal", 1, place[1], kind])
+    return data
 
 
 def digest(payload, kind, chain_id):

@@ -27,11 +27,10 @@ class CatchUp(Viewing):
     # --- missing batches ---
 
     def _prune_wanted(self) -> None:
-        if self._wanted:
-            needed = set(self._unaccepted.values())
-            needed.update(slot.decided for slot in self._log if slot.decided and slot.n > self.last_decided)
-            self._wanted = {digest: when for digest, when in self._wanted.items()
-                            if digest in needed and not self._log.has(digest)}
+        needed = set(self._unaccepted.values())
+        needed.update(slot.decided for slot in self._log if slot.decided and slot.n > self.last_decided)
+        self._wanted = {digest: when for digest, when in self._wanted.items()
+                        if digest in needed and not self._log.has(digest)}
 
     def _fetch(self) -> None:
         """Asks one member after the other for each batch that is missing."""
@@ -118,7 +117,7 @@ class CatchUp(Viewing):
 
     def _keep_status(self) -> None:
         """Sends a STATUS when one is due: each without progress since the last one comes later than the one before."""
-        if self.size == 1 or self._now.wait_ms < self._status_due_ms():
+        if self._now.wait_ms < self._status_due_ms():
             return
         self._status_gap_ms = min(2 * self._status_gap_ms, STATUS_IDLE_MS)
         self._status_ms = self._now.wait_ms

@@ -25,6 +25,7 @@ class Mail:
         self._members = {bytes(member.kid): index for index, member in enumerate(settings.members)}
         self._keys = keys
         self._known: dict[bytes, Message] = {}
+        self._peeked: tuple[bytes, Message | None] = (b"", None)
 
     def sign(self, message: Message) -> bytes:
         """The signed message; raises WouldContradict."""
@@ -43,7 +44,9 @@ class Mail:
         known = self._known.get(signed)
         if known is not None:
             return known
-        return messages.decode(cose.parse(signed).payload, self._epoch, self._size)
+        message = messages.decode(cose.parse(signed).payload, self._epoch, self._size)
+        self._peeked = (signed, message)
+        return message
 
     def open(self, signed: bytes) -> Message:
         """What a member says; raises Refused."""
@@ -51,29 +54,26 @@ class Mail:
         if known is not None:
             return known
         sender, payload = self._keys.open("pbft", signed)
-        message = messages.decode(payload, self._epoch, self._size)
+        bytes_seen, seen = self._peeked
+        message = seen if seen and bytes_seen is signed else messages.decode(payload, self._epoch, self._size)
         check(message.sender == sender, "wrong_key", sender, message.sender)
         self._remember(signed, message)
         return message
 
-    def peek_header(self, signed: bytes) -> tuple[Head, bytes]:
-        """(what a header vote says, its signature), not yet checked."""
+    def peek_header(self, signed: bytes) -> tuple[Head, int, bytes]:
+        """(what a header vote says, the member that it names, the signature), not yet checked; raises Refused."""
         parsed = cose.parse(signed)
         fields = cbor.decode(parsed.payload)
         check_fields(fields, ("u", "t", "u", "b32"))
         check(fields[0] == self._epoch, "wrong_epoch", self._epoch, fields[0])
-        return Head(*fields[1:]), parsed.signature
-
-    def member_of(self, signed: bytes) -> int:
-        """The id of the member that a message's kid names, not yet checked; raises Refused."""
-        member = self._members.get(cose.parse(signed).kid)
+        member = self._members.get(parsed.kid)
         if member is None:
-            raise Refused("unknown_signer", None, None)
-        return member
+            raise Refused("unknown_signer", None, parsed.kid)
+        return Head(*fields[1:]), member, parsed.signature
 
-    def open_header(self, signed: bytes) -> int:
-        """The id of the member that signed a header vote; raises Refused."""
-        return self._keys.open("header", signed)[0]
+    def check_header(self, signed: bytes) -> None:
+        """Raises Refused unless the member that a header vote names signed it."""
+        self._keys.open("header", signed)
 
     def recall(self, signed: bytes) -> Message:
         """An own message out of the votes log: trusted, and told to the guard."""

@@ -86,20 +86,19 @@ class Stability(Ordering):
 
     def _keep_header_vote(self, head: Head, vote: bytes) -> None:
         self._header_votes.keep(head, vote)
-        signature = self._mail.peek_header(vote)[1]
+        signature = self._mail.peek_header(vote)[2]
         for certified in (self._header_votes.execute(head), self._header_votes.add(head, self.index, signature)):
             if certified is not None:
                 self._certified.append(certified)
                 self._note_progress()
 
     def _on_header_vote(self, signed: bytes) -> None:
-        head, signature = self._mail.peek_header(signed)
+        head, sender, signature = self._mail.peek_header(signed)
         check(head.channel in self._heads, "wrong_channel", self._settings.channel, head.channel)
-        sender = self._mail.member_of(signed)
         if not self._header_votes.wants(head, sender):
             self.dropped += 1
             return
-        self._mail.open_header(signed)
+        self._mail.check_header(signed)
         if self._header_votes.is_contrary(head):
             self._alarms.append("member %d signed another header at %s %d" % (sender, head.channel, head.height))
         certified = self._header_votes.add(head, sender, signature)

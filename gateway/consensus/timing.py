@@ -8,7 +8,7 @@ So a primary that serves all but one is found out, and one that is merely busy i
 
 from collections.abc import Iterable
 
-from gateway.consensus.catchup import CatchUp
+from gateway.consensus.catchup import STATUS_SOON_MS, CatchUp
 from gateway.consensus.messages import SUBMIT_BYTES, Submit
 from gateway.consensus.stability import GRACE_MS
 
@@ -30,10 +30,12 @@ class Timing(CatchUp):
         self._watch_view_change()
         self._propose()
         self._tell()
-        self._fetch()
+        if self._wanted:
+            self._fetch()
         if self._behind is not None and self._now.wait_ms >= self._behind_again_ms():
             self._ask_for_blocks()
-        self._keep_status()
+        if self.size > 1 and self._now.wait_ms >= self._status_ms + STATUS_SOON_MS:
+            self._keep_status()
 
     def _behind_again_ms(self) -> int:
         return self._behind_ms + BEHIND_T * self._parameters["timeout_ms"]
