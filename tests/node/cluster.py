@@ -126,6 +126,13 @@ class Cluster:
     def log(self, index: int) -> str:
         return (self.folder / f"replica-{index}.log").read_text()[-3000:]
 
+    def answers(self, index: int) -> bool:
+        """Is there anybody?"""
+        try:
+            return self.get(index, "/livez")[0] == 200
+        except OSError:
+            return False
+
     def get(self, index: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, bytes, Any]:
         """(code, body, headers) of a GET."""
         run = json.loads((self.home(index) / "data" / "run.json").read_text())

@@ -1,13 +1,16 @@
 """Checks four real replica processes on one machine: TLS between them, MQTT, kill -9, catching up, the page."""
 
+import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import certificate, header
+from gateway.ledger.ledger import Ledger
 from tests.node.cluster import ENVIRONMENT, Cluster, committed, until
 
 N = 4
@@ -48,6 +51,11 @@ def check_chain(area):
         for point in area.meters[0].points:
             assert committed(reader, area.meters[0], point) == area.meters[0].readings[point]
         reader.close()
+
+
+def have_seals(area, indexes, count):
+    """Have these replicas committed so many?"""
+    return all(area.status(index)["seals"] == count for index in indexes)
 
 
 def test_readings_of_a_meter_are_committed_by_all_and_acked(area, whole):
@@ -130,6 +138,61 @@ def test_broker_that_stops_and_starts(area, whole):
     area.meters[0].publish(2)
     area.start_broker()
     area.wait_seals(whole + 6, 40)
+    check_chain(area)
+
+
+def test_replica_without_a_broker_fetches_readings_and_votes(area, whole):
+    """Its vote is needed: another backup is down."""
+    primary = area.status(0)["primary"]
+    deaf, down = (primary + 1) % N, (primary + 2) % N
+    assert area.end(deaf) == 0
+    path = area.home(deaf) / "gateway.toml"
+    source = path.read_text()
+    path.write_text(source.replace(area.broker_url, "mqtt://127.0.0.1:1"))
+    try:
+        area.start_replica(deaf)
+        until("it is there", lambda: area.answers(deaf) and area.get(deaf, "/readyz")[0] == 200)
+        area.kill(down)
+        view = area.status(primary)["view"]
+        area.meters[0].publish(4)
+        area.wait_seals(whole + 12)
+        assert area.status(deaf)["view"] == view  # no suspicion: the readings came in time
+        assert area.status(deaf)["blocks_lacking"] == 0 and not area.status(deaf)["brokers"][0]["connected"]
+    finally:
+        assert area.end(deaf) == 0
+        path.write_text(source)
+    for index in (deaf, down):
+        area.start_replica(index)
+    area.wait_seals(whole + 12)
+    check_chain(area)
+
+
+def test_replica_whose_own_blocks_differ_stops_voting_and_says_so(area, whole):
+    """pbft.md 3.5. Its ledger executed what nobody decided; the others must go on, it must not guess."""
+    odd = (area.status(0)["primary"] + 1) % N
+    assert area.end(odd) == 0
+    data, kept = area.home(odd) / "data", area.folder / "kept"
+    shutil.copytree(data, kept)
+    ledger = Ledger.open(data)
+    ledger.execute(ledger.stand().n + 1, ("trade", 0, ledger.stand().time_s, []))
+    ledger.close()
+    area.start_replica(odd)
+    until("it is there", lambda: area.answers(odd))
+    others = [index for index in range(N) if index != odd]
+    for batch in range(6):
+        area.meters[0].publish(1)
+        goal = whole + 3 * (batch + 1)
+        until("the others go on", partial(have_seals, area, others, goal))
+    until("alarm", lambda: area.status(odd)["alarms"])
+    until("stopped", lambda: area.get(odd, "/readyz")[0] == 503)
+    assert any("differs" in alarm or "do not come out" in alarm for alarm in area.status(odd)["alarms"])
+    assert "do not come out" in area.log(odd) or area.status(odd)["halted"]
+    area.end(odd)
+    shutil.rmtree(data)
+    kept.rename(data)  # for the tests that follow; a real one comes back with a new key, as its guard demands
+    (area.home(odd) / "guard.json").write_text((data / "boots.json").read_text())
+    area.start_replica(odd)
+    area.wait_seals(whole + 18)
     check_chain(area)
 
 
