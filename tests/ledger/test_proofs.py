@@ -69,6 +69,16 @@ def test_the_state_after_every_block_is_found_again(tmp_path: Path, world: World
     reader.close()
 
 
+def test_a_step_in_the_middle_of_a_block(tmp_path: Path, world: World, ledger: Ledger) -> None:
+    """Five seals of one chain a block, after an outage: the 32nd is neither the first nor the last of its block."""
+    roots = {}
+    for n in range(1, 21):
+        seals = [world.seal("meter", 1, START_MS + 10_000 * (5 * n + i), 1000 + n) for i in range(5)]
+        roots[n] = ledger.execute(n, ("trade", 0, START_S + 50 * n + 50, [item.leaf for item in seals])).state_root
+    for n, root in roots.items():
+        assert state_at(ledger, "trade", n).root() == root
+
+
 def test_every_reading_is_provable(tmp_path: Path, world: World, ledger: Ledger) -> None:
     eventful(ledger, world)
     ledger.close()
