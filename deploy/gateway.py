@@ -111,9 +111,9 @@ def _init(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     if (args.folder / "gateway.toml").exists():
-        from gateway import node
         from gateway.config import load_gateway
-        return _until_signal(lambda stop: node.run(load_gateway(args.folder), open_clock(args.clock), stop))
+        from gateway.node import run as run_replica
+        return _until_signal(lambda stop: run_replica(load_gateway(args.folder), open_clock(args.clock), stop))
     if not replica_folders(args.folder):
         raise FileNotFoundError(f"{args.folder} is neither an area nor a replica; gridseal gateway init makes one")
     return _until_signal(lambda stop: _run_area(args.folder.resolve(), args.clock, stop))
