@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import threading
 import time
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 
@@ -12,10 +14,9 @@ from firmware.wire import genesis, identity
 from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
-from gateway.consensus.types import Executed, Head, Item, Now, Settings
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Settings
 from gateway.driver import Driver
 from gateway.ledger.votes import VoteLog
-from tests.node.latency import Opaque
 
 WAIT_S = 10
 CHAIN = hashlib.sha256(b"a chain of these tests").digest()
@@ -49,17 +50,56 @@ class GatedVotes(VoteLog):
         self.writes += 1
 
 
-class Recorded(Opaque):
-    """What would have been sent, and an event for it."""
+class Done(NamedTuple):
+    n: int
+    heads: tuple[Head, ...]
+    state_root: bytes
 
-    def __init__(self):
-        super().__init__()
+
+class Recorded:
+    """Rooms of a replica whose items mean nothing: every batch is good, the state is a hash of all batches. What would
+    have been sent is kept, with an event for it."""
+
+    def __init__(self) -> None:
         self.sent: list[bytes] = []
         self.has_sent = asyncio.Event()
+        self.decided: dict[bytes, float] = {}  # an item's key: when
+        self._state, self._height = bytes(32), 0
 
-    def send(self, to, data):
+    def send(self, to: int | None, data: bytes) -> None:
         self.sent.append(data)
         self.has_sent.set()
+
+    async def judge(self, check: Check) -> str | None:
+        return None
+
+    def execute(self, decision: Decision) -> Done:
+        now = time.monotonic()
+        if decision.batch is None:
+            return Done(decision.n, (), self._state)
+        self._height += 1
+        for leaf in decision.batch.items:
+            self.decided[leaf[:32]] = now
+            self._state = hashlib.sha256(self._state + leaf).digest()
+        return Done(decision.n, (Head("trade", self._height, hashlib.sha256(self._state).digest()),), self._state)
+
+    def executed(self, outcome: Done) -> None:
+        pass
+
+    def compacted(self) -> None:
+        pass
+
+    def certify(self, certified: Certified) -> None:
+        pass
+
+    def certified(self, certified: Certified) -> None:
+        pass
+
+    def submitted(self, requests: Sequence[bytes]) -> None:
+        pass
+
+    async def catch_up(self, behind: Behind) -> Executed | None:
+        return None
 
 
 def item(number):
@@ -82,7 +122,6 @@ class Bench:
         self.replica = Replica(settings, CoseKeys(signer, members, CHAIN, verify_digest), lambda leaf: leaf[:32],
                                Executed(0, bytes(32), [head], now.label_ms // 1000), self.votes.load(), now=now)
         self.driver = Driver(self.replica, self.votes, self.rooms, clock, 0)
-        self.rooms.driver = self.driver
 
     async def begin(self):
         self.driver.start()
