@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from firmware.crypto.openssl import verify_digest
+from firmware.wire import proof
+from firmware.wire.errors import REASONS, Refused
 from tests import needs
 
 ROOT = Path(__file__).parents[2]
@@ -51,9 +54,21 @@ def test_the_readmes_lines(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGTERM)
         for process in running:
             process.wait(20)
+    check_every_bit((tmp_path / "last.proof").read_bytes(), (tmp_path / "area" / "genesis.cbor").read_bytes())
     assert said.startswith("good: point 1") and "1.8.0" in said and "Wh" in said
     assert "one signer: tamper-evident, not Byzantine" in said
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def check_every_bit(good: bytes, genesis_bytes: bytes) -> None:
+    """A real proof file with any one bit flipped is refused, with a reason from the list."""
+    assert proof.check_proof(good, genesis_bytes, verify_digest).reading is not None
+    for bit in range(len(good) * 8):
+        changed = bytearray(good)
+        changed[bit >> 3] ^= 1 << (bit & 7)
+        with pytest.raises(Refused) as caught:
+            proof.check_proof(bytes(changed), genesis_bytes, verify_digest)
+        assert caught.value.reason in REASONS
 
 
 def start(line: str, folder: Path) -> subprocess.Popen[bytes]:
