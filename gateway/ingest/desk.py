@@ -133,6 +133,11 @@ class Desk:
         agent = self._agents.get(kid)
         return agent is not None and point in agent.due
 
+    def is_wanted(self, kid: bytes, point: int) -> bool:
+        """Are heights of this point about to be asked for?"""
+        agent = self._agents.get(kid)
+        return agent is not None and point in agent.wanted
+
     def again(self, block: int, entry: SealEntry, now_ms: int) -> None:
         """An agent has sent a seal that is committed: the newest one of its chain (`entry`) is acked again."""
         if not self.is_due(entry.kid, entry.point):

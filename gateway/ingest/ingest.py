@@ -297,7 +297,8 @@ class Ingest:
         else:
             batch.seals.append(found)
             self.checker.remember(found.payload_hash, found.leaf, seal.kid)
-        self._follow(Moved(placed.ready, (), placed.turned_away), batch, (found.payload_hash, request))
+        if placed.ready or placed.turned_away:
+            self._follow(Moved(placed.ready, (), placed.turned_away), batch, (found.payload_hash, request))
         self._want(placed, seal)
 
     def _check_point(self, found: VerifiedSeal) -> None:
@@ -361,7 +362,7 @@ class Ingest:
             self.desk.again(place[0], entry, self._clock.monotonic_ms())
 
     def _want(self, placed: Placed, seal: Seal) -> None:
-        if placed.wanted is not None or placed.ready:
+        if placed.wanted is not None or self.desk.is_wanted(seal.kid, seal.point):
             self.desk.want(seal.kid, seal.point, placed.wanted, self._clock.monotonic_ms())
 
     def _refuse(self, who: str, seal: Seal, reason: str) -> None:

@@ -176,6 +176,31 @@ def test_back_pressure_stops_reading_and_drops_nothing(
         broker.stop()
 
 
+def test_a_link_that_does_not_read_notices_that_the_broker_is_gone(
+        broker: Mosquitto, meter: paho.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mqtt, "UNDONE_MESSAGES", 3)
+    inbox = Inbox()
+    here = link(broker, inbox, ["a/#"])
+    until(lambda: here.subscribed)
+    for number in range(9):
+        meter.publish("a/1", b"%d" % number, qos=1)
+    inbox.payloads(3)
+    broker.stop()
+    until(lambda: not here.connected)
+    broker.start()
+    until(lambda: here.connected)
+    done: set[bytes] = set()
+    seen, limit = 0, time.monotonic() + BOUND_S
+    while done != {b"%d" % number for number in range(9)}:
+        assert time.monotonic() < limit, done
+        fresh = inbox.messages[seen:]
+        seen += len(fresh)
+        here.done([message.token for message in fresh])
+        done |= {message.payload for message in fresh}
+        time.sleep(0.005)
+    here.stop()
+
+
 def test_newest_of_a_topic_waits_for_a_broker_that_is_away(broker: Mosquitto) -> None:
     inbox, listener = Inbox(), Inbox()
     broker.stop()
