@@ -35,6 +35,8 @@ FRAME_HEAD = struct.Struct(">I")
 SMALLEST_FRAME = 3
 SILENCE_MS = 15_000  # unacknowledged data for so long: the line is dead (a cable pulled, a power cut)
 
+_PAIR, _BYTES = b"\x82", 2  # CBOR: an array of two; major type 2
+
 # One window for all connections of a loop: what is read is handed to the TLS object before anybody else reads.
 _WINDOW = memoryview(bytearray(READ_BYTES))
 
@@ -57,6 +59,9 @@ class Owner(Protocol):
 
 def encode_frame(kind: int, body: object) -> bytes:
     """The bytes of a frame; body is anything `wire.cbor` takes."""
+    if type(body) is bytes and 0 <= kind < 24:
+        head = _PAIR + bytes((kind,)) + cbor.head(_BYTES, len(body))
+        return FRAME_HEAD.pack(len(head) + len(body)) + head + body
     data = cbor.encode([kind, body])
     return FRAME_HEAD.pack(len(data)) + data
 
@@ -261,6 +266,11 @@ class Connection(asyncio.BufferedProtocol):
 
 def decode_frame(frame: bytes) -> tuple[int, object]:
     """(kind, body) of a frame without its length; Refused."""
+    if frame[:1] == _PAIR and len(frame) > 2 and frame[1] < 24 and frame[2] >> 5 == _BYTES:
+        # nearly every frame: a small kind and one byte string to the end
+        body, end = cbor.decode_from(frame, 2)
+        if end == len(frame):
+            return frame[1], body
     value = cbor.decode(frame)
     if not isinstance(value, list) or len(value) != 2 or type(value[0]) is not int:
         raise Refused("malformed", "[kind, body]", type(value).__name__)

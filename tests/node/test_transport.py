@@ -7,9 +7,13 @@ import ssl
 import tracemalloc
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from firmware.wire import cbor
+from firmware.wire.errors import Refused
 from gateway import connection as connection_module
-from gateway.connection import FRAME_HEAD, STRANGER_BYTES, encode_frame, key_hash, tls_contexts
+from gateway.connection import FRAME_HEAD, STRANGER_BYTES, decode_frame, encode_frame, key_hash, tls_contexts
 from gateway.transport import AWAY_FRAMES, CONSENSUS, WANT_BLOCKS, Mesh, Peer, Transport
 from tests.node.area import Authority
 
@@ -211,6 +215,27 @@ def test_member_that_sends_rubbish_is_closed(run, data, reason):
         area.nodes[1].transport.send(0, CONSENSUS, b"honest again")
         assert await area.nodes[0].next_frame() == (1, CONSENSUS, b"honest again")
     run(2, body)
+
+
+values = st.recursive(st.none() | st.booleans() | st.integers(-2**63, 2**64 - 1) | st.binary() | st.text(),
+                      lambda inner: st.lists(inner, max_size=4), max_leaves=8)
+
+
+@given(kind=st.integers(0, 2**40), body=values | st.binary(min_size=20, max_size=70_000))
+def test_frame_is_what_was_sent(kind, body):
+    data = encode_frame(kind, body)
+    assert FRAME_HEAD.unpack(data[:4])[0] == len(data) - 4
+    assert data[4:] == cbor.encode([kind, body])
+    assert decode_frame(data[4:]) == (kind, body)
+
+
+@given(frame=st.binary(max_size=40) | st.binary(max_size=40).map(lambda rest: b"\x82\x00" + rest))
+def test_frame_of_any_bytes_is_read_one_way_or_refused(frame):
+    try:
+        kind, body = decode_frame(frame)
+    except Refused:
+        return
+    assert cbor.encode([kind, body]) == frame
 
 
 def test_queue_of_a_peer_is_bounded_and_drops_old_votes_first():
