@@ -89,10 +89,11 @@ class Agent:
             self._poll_if_due(place, label_ms, wait_ms)
         for text in self.book.keep_heads(self._emit, self.outbox):
             self._alarm(text)
-        self.counts["sealed"] += self.book.close_due(self._emit, self.outbox, label_ms, self.is_connected)
+        made = self.book.close_due(self._emit, self.outbox, label_ms, self.is_connected)
+        self.counts["sealed"] += made
         if self.outbox.wants_load():
             self.book.load(self.outbox)
-        if self._is_dirty:
+        if self._is_dirty and (made or not self._is_polling()):  # one sync for a round of readings, if none is a seal's
             self._duties.append(Sync())
             self._is_dirty = False
         if self.is_connected:
@@ -217,6 +218,12 @@ class Agent:
             "last_ack_wait_ms": None if self._last_ack_ms is None else wait_ms - self._last_ack_ms,
             "last_error": self.last_error})
         return found
+
+    def _is_polling(self):
+        for point in self._schedules:
+            if self._schedules[point].is_busy:
+                return True
+        return False
 
     def _poll_if_due(self, place, label_ms, wait_ms):
         schedule = self._schedules[place.point]

@@ -45,6 +45,7 @@ class Journal:
         self.trimmed = 0
         self.next_seq = 1
         self._epoch = 0
+        self._kept = 0  # sectors from the newest back to the oldest that is kept; the spare is none of them
         self._firsts = [-1] * self._count  # first sequence number of each sector, -1: nothing readable
         self._newest = self._count - 1
         self._offset = self._size  # where the next record goes; the sector's end: a new sector first
@@ -52,21 +53,17 @@ class Journal:
 
     @property
     def first_seq(self):
-        for step in range(2, self._count + 1):
-            first = self._firsts[(self._newest + step) % self._count]
-            if first >= 0:
-                return first
-        return self.next_seq
+        """The oldest record that is kept."""
+        return self._firsts[self._index(self._kept - 1)] if self._kept else self.next_seq
 
     @property
     def at_risk_seq(self):
         """Records below this number are dropped within the next few sectors: copy what is still true of them."""
         margin = max(1, min(RISK_SECTORS, self._count // 4))
-        for step in range(2, 2 + margin):
-            if self._firsts[(self._newest + step) % self._count] < 0:
-                return 0
-        first = self._firsts[(self._newest + 2 + margin) % self._count]
-        return first if first >= 0 else 0
+        room = self._count - 1 - self._kept  # sectors until the first is dropped
+        if room >= margin:
+            return 0
+        return max(0, self._firsts[self._index(max(0, self._kept - 1 - margin + room))])
 
     def largest_payload(self):
         return self._size - 2 * UNIT
@@ -76,15 +73,10 @@ class Journal:
 
     def used_sectors(self):
         """Returns how many sectors hold records that are still needed."""
-        used = 0
-        for step in range(self._count - 1):
-            index = (self._newest - step) % self._count
-            if self._firsts[index] < 0:
-                break
-            used += 1
-            if self._firsts[index] <= self.trimmed:
-                break
-        return used
+        for age in range(self._kept):
+            if 0 <= self._firsts[self._index(age)] <= self.trimmed:
+                return age + 1
+        return self._kept
 
     def append(self, kind, payload):
         """Writes one record and returns its sequence number; durable after `sync`. ValueError: too large."""
@@ -118,25 +110,28 @@ class Journal:
 
     def read(self, first_seq):
         """Yields (sequence number, kind, payload) from `first_seq` on, in order; what was dropped is not there."""
-        for step in range(2, self._count + 1):
-            index = (self._newest + step) % self._count
-            if self._firsts[index] < 0:
+        oldest = 0
+        while oldest < self._kept - 1 and not 0 <= self._firsts[self._index(oldest)] <= first_seq:
+            oldest += 1
+        for age in range(min(oldest, self._kept - 1), -1, -1):
+            if self._firsts[self._index(age)] < 0:
                 continue
-            following = self._firsts[(index + 1) % self._count] if index != self._newest else -1
-            if following >= 0 and following <= first_seq:
-                continue
-            for _, seq, kind, payload, _ in self._sector_records(index):
+            for _, seq, kind, payload, _ in self._sector_records(self._index(age)):
                 if seq >= first_seq:
                     yield seq, kind, payload
 
     def read_all(self):
         """Yields as `read` everything that can still be read, the spare sector's dropped records first."""
-        spare = (self._newest + 1) % self._count
+        spare = self._index(-1)
         if self._firsts[spare] >= 0:
             for _, seq, kind, payload, _ in self._sector_records(spare):
                 yield seq, kind, payload
         for record in self.read(0):
             yield record
+
+    def _index(self, age):
+        """The sector that is so many older than the newest; -1: the spare, which is next."""
+        return (self._newest - age) % self._count
 
     def _begin_sector(self):
         index = (self._newest + 1) % self._count
@@ -149,8 +144,9 @@ class Journal:
         self._firsts[index] = self.next_seq
         self._newest = index
         self._offset = UNIT
-        spare = self._firsts[(index + 1) % self._count]
-        if spare >= 0 and self.first_seq > self.trimmed:
+        if self._kept < self._count - 1:
+            self._kept += 1
+        elif self.first_seq > self.trimmed:
             self.dropped += 1
 
     def _recover(self):
@@ -172,6 +168,8 @@ class Journal:
             age = (self._newest - index) % self._count
             if epochs[index] >= 0 and epochs[index] != self._epoch - age:
                 self._firsts[index] = -1
+            elif epochs[index] >= 0 and age < self._count - 1:
+                self._kept = max(self._kept, age + 1)
         self.next_seq = self._firsts[self._newest]
         self._offset = UNIT
         for end, seq, _, _, mark in self._sector_records(self._newest):
