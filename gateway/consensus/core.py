@@ -65,13 +65,19 @@ class Core:
         self._checkpoints = Checkpoints(self.quorum)
         self._header_votes = HeaderVotes(
             settings.epoch, self.quorum, parameters["log_window"], [head.channel for head in executed.heads])
-        # views
+        self._begin_views()
+        self._begin_order(executed)
+        self._begin_duties()
+        self._begin_progress()
+
+    def _begin_views(self) -> None:
         self.view = 0
         self.active = True
         self._new_view: bytes | None = None  # the NEW-VIEW of the present view, signed
         self._view_changes: dict[int, tuple[ViewChange, bytes]] = {}  # sender: its highest one
         self._future: dict[int, list[tuple[int, bytes]]] = {}  # sender: (view, frame) of views to come
-        # order
+
+    def _begin_order(self, executed: Executed) -> None:
         self.last_executed = executed.n
         self.last_decided = executed.n  # handed out as Decision
         self._accepted_high = executed.n  # pre-prepared in this view, or decided
@@ -81,23 +87,32 @@ class Core:
         self._heads = {head.channel: head for head in executed.heads}
         self._state_root = executed.state_root
         self._decided_time_s = executed.time_s
-        self._started_s = now.label_ms // 1000
+        self._started_s = self._now.label_ms // 1000
         self._stable: Stable | None = None
         self._ahead: Stable | None = None  # proven, not yet reached
         self._ahead_ms = 0  # wait label of its proof
         self._behind_ms = 0  # wait label of the last request for blocks
         self._behind: Stable | None = None  # proven, out of reach of the others' logs: the driver fetches blocks
         self._wanted: dict[bytes, tuple[int, int]] = {}  # digest of a missing batch: (attempts, wait label of the next)
-        # what others asked for and said
+
+    def _begin_progress(self) -> None:
+        """What the timers go by, and what others asked for and said."""
+        now_ms = self._now.wait_ms
         self._relayed: dict[bytes, None] = {}  # hashes of requests that came by SUBMIT, oldest first
         self._buckets: dict[int, tuple[int, int]] = {}  # member: (thousandths of tokens, wait label)
-        self._status_ms = now.wait_ms  # wait label of the last STATUS
+        self._status_ms = now_ms  # wait label of the last STATUS
         self._status_gap_ms = STATUS_BUSY_MS  # until the next, doubled by each that nothing came of
         self._is_lagging = False  # another one is ahead
         self._round = 0  # STATUSes sent
-        self._tell_again_ms = now.wait_ms
+        self._tell_again_ms = now_ms
         self._watches: dict[str, tuple[int, object, int]] = {}  # kind of subject: (view, subject, since)
-        # outbox
+        self._is_primary_faulty = False
+        self._has_progressed = True  # decided something new in this view
+        self._patience_ms = self._parameters["view_change_ms"]  # T_vc, doubles while nothing is decided
+        self._view_deadline_ms: int | None = None  # q have stopped: until then the NEW-VIEW must be here
+        self._progress_ms = now_ms
+
+    def _begin_duties(self) -> None:
         self._records: list[bytes] = []
         self._is_compacting = False
         self._left_record: bytes | None = None  # the VIEW-CHANGE of this turn
@@ -108,12 +123,6 @@ class Core:
         self._submitted: list[bytes] = []
         self._behind_duty: Behind | None = None
         self._alarms: list[str] = []
-        # progress, for the timers
-        self._is_primary_faulty = False
-        self._has_progressed = True  # decided something new in this view
-        self._patience_ms = parameters["view_change_ms"]  # T_vc, doubled by each view in which nothing new is decided
-        self._view_deadline_ms: int | None = None  # q have stopped: until then the NEW-VIEW must be here
-        self._progress_ms = now.wait_ms
 
     @property
     def primary(self) -> int:
