@@ -145,7 +145,7 @@ def test_what_we_depend_on_is_what_was_chosen() -> None:
     setup.read(ROOT / "setup.cfg")
     lines = setup["options"]["install_requires"].splitlines()
     chosen = {re.split(r"[<>=]", line)[0] for line in lines if line and not line.startswith("#")}
-    assert chosen == {"pymodbus", "pyserial", "paho-mqtt", "aiomqtt", "cbor2", "cryptography", "starlette", "uvicorn",
+    assert chosen == {"pymodbus", "pyserial", "paho-mqtt", "cbor2", "cryptography", "starlette", "uvicorn",
                       "jinja2"}
     assert all("<" in line for line in lines if line and not line.startswith("#")), "a next major release may break us"
     assert len((ROOT / "pyproject.toml").read_text().splitlines()) == 3
