@@ -2,9 +2,9 @@
 
 Labels (reading time, block time, slots) may run `speed` times faster than waits (timeouts, back-off, bus timing), which
 are always real. The shared clock is a folder. Its keeper writes (label, monotonic, limit) into one mapped page; every
-process extrapolates from that pair, never past the limit and never back. Participants write what is due next for them into
-a page of their own, and the keeper sets the limit by the slowest of them: a machine that cannot hold the speed slows
-the clock and drops nothing.
+process extrapolates from that pair, never past the limit and never back. Participants write what is due next for them
+into a page of their own, and the keeper sets the limit by the slowest of them: a machine that cannot hold the speed
+slows the clock and drops nothing.
 """
 
 from __future__ import annotations

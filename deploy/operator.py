@@ -89,17 +89,22 @@ class Person:
         return None
 
     def _connect(self, area: str, brokers: list[str], inbox: queue.Queue[bytes]) -> mqtt.Client:
-        problems = []
+        problems, reply = [], topics.agent_topic(area, self.kid, "reply")
+
+        def take(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+            if message.topic == reply:  # amqtt sends who comes again what others have subscribed to as well
+                inbox.put(bytes(message.payload))
+
         for url in brokers:
             client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"{self.kid.hex()}-tool")
-            client.on_message = lambda _client, _data, message: inbox.put(bytes(message.payload))
+            client.on_message = take
             address = urlsplit(url)
             if address.scheme == "mqtts":
                 client.tls_set(str(self.folder / "ca" / "ca.crt"), str(self.home / "tls.crt"),
                                str(self.home / "tls.key"), tls_version=ssl.PROTOCOL_TLS_CLIENT)
             ready: queue.Queue[bool] = queue.Queue()
             client.on_subscribe = lambda *_args, ready=ready: ready.put(True)
-            client.on_connect = lambda made, *_args: made.subscribe(topics.agent_topic(area, self.kid, "reply"), 1)
+            client.on_connect = lambda made, *_args: made.subscribe(reply, 1)
             try:
                 client.connect(address.hostname or "", address.port or 8883, 30)
                 client.loop_start()

@@ -1,25 +1,35 @@
 """Makes running processes from commands: starts them, starts again what died, and keeps a list of who they are.
 
 The list (`processes.json` in the area's folder) is what `gateway status` shows; a process that was killed is back
-within a second, one that says its configuration is wrong (exit code 2) stays down and is named.
+within a second, one that says its configuration is wrong (exit code 2) stays down and is named. One supervisor per
+folder: a lock says so. When the supervisor itself is killed, the kernel asks its processes to end (Linux); a list
+whose supervisor is gone counts for nothing, but the next supervisor ends whoever of it is still there first, because a
+replica that finds its folder in use would stay down.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
+import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0  # before a dead process starts again; doubling
 CALM_S = 10.0  # a process that lived this long starts its pauses anew
 STOP_S = 10.0  # for a process to end by itself before it is killed
 USAGE = 2
 LIST_NAME = "processes.json"
+LOCK_NAME = "processes.lock"
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LIBRARY = ctypes.CDLL(None)  # loaded here: between fork and exec a child must not
 
 
 class Program(NamedTuple):
@@ -43,14 +53,20 @@ class Running:
 
 
 class Supervisor:
-    """Runs programs until `stop`; `folder` gets the list and a log file for each."""
+    """Runs programs until `stop`; `folder` gets the list and a log file for each.
 
-    def __init__(self, folder: Path, tell: Callable[[str], None] = lambda line: None) -> None:
+    OSError when another supervisor runs in this folder.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None] = lambda line: None, stop_s: float = STOP_S) -> None:
         self.folder = Path(folder)
         self.logs = self.folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
+        self._lock = _take_lock(self.folder)
+        self._left_over = _read_rows(self.folder)
         self.running: dict[str, Running] = {}
         self._tell = tell
+        self._stop_s = stop_s
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -58,6 +74,7 @@ class Supervisor:
         """Starts a program and keeps it running."""
         if program.name in self.running:
             raise ValueError(f"{program.name} runs already")
+        await self._end_left_over()
         running = Running(program)
         self.running[program.name] = running
         await self._launch(running)
@@ -101,11 +118,12 @@ class Supervisor:
         order = [r for kind in kinds for r in self.running.values() if r.program.kind == kind]
         order += [r for r in self.running.values() if r not in order]
         for kind in dict.fromkeys(r.program.kind for r in order):
-            await asyncio.gather(*(_end(r.process, STOP_S) for r in order if r.program.kind == kind))
+            await asyncio.gather(*(_end(r.process, self._stop_s) for r in order if r.program.kind == kind))
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         (self.folder / LIST_NAME).unlink(missing_ok=True)
+        os.close(self._lock)
 
     def write_list(self) -> None:
         rows = []
@@ -113,11 +131,26 @@ class Supervisor:
             process = running.process
             rows.append({"name": name, "kind": running.program.kind, "folder": str(running.program.folder),
                          "pid": process.pid if process and process.returncode is None else None,
-                         "starts": running.starts, "exit_code": running.exit_code})
+                         "starts": running.starts, "exit_code": running.exit_code,
+                         "command": running.program.command})
         path = self.folder / LIST_NAME
         spare = path.with_suffix(".new")
         spare.write_text(json.dumps({"pid": os.getpid(), "processes": rows}, indent=1))
         spare.replace(path)
+
+    async def _end_left_over(self) -> None:
+        """Ends what a supervisor that was killed has left: asked first, killed after `stop_s`."""
+        rows, self._left_over = self._left_over, []
+        end = time.monotonic() + self._stop_s
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            rows = [row for row in rows if _is_alive(row)]
+            for row in rows:
+                self._tell(f"{row['name']} (process {row['pid']}) is left over from before; ending it")
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(row["pid"], number)
+            while any(_is_alive(row) for row in rows) and time.monotonic() < end:
+                await asyncio.sleep(0.05)
+            end = time.monotonic() + self._stop_s
 
     async def _keep(self, running: Running) -> None:
         pause_s = FIRST_PAUSE_S
@@ -146,7 +179,8 @@ class Supervisor:
         with open(self.log_path(running.program.name), "ab") as log:
             running.process = await asyncio.create_subprocess_exec(
                 *running.program.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+                start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                preexec_fn=_end_with_parent if hasattr(_LIBRARY, "prctl") else None)
         running.starts += 1
         self.write_list()
 
@@ -156,13 +190,57 @@ def gridseal(*words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "deploy.cli", *words]
 
 
-def read_list(folder: Path) -> list[dict[str, object]]:
+def read_list(folder: Path) -> list[dict[str, Any]]:
     """Returns the rows of an area's process list; an empty one when nothing runs there."""
+    return _read_rows(Path(folder)) if is_supervised(folder) else []
+
+
+def is_supervised(folder: Path) -> bool:
+    """Tells whether a supervisor lives in this folder."""
     try:
-        values = json.loads((Path(folder) / LIST_NAME).read_text())
-        return list(values["processes"])
+        lock = os.open(Path(folder) / LOCK_NAME, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def _take_lock(folder: Path) -> int:
+    lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
+    for pause_s in (0.05, 0.1, 0.2, 0.0):  # somebody who asks is_supervised holds it for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock
+        except BlockingIOError:
+            time.sleep(pause_s)
+    os.close(lock)
+    raise OSError(f"{folder} is run by another process already; gridseal gateway status shows it")
+
+
+def _read_rows(folder: Path) -> list[dict[str, Any]]:
+    try:
+        return list(json.loads((folder / LIST_NAME).read_text())["processes"])
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return []
+
+
+def _is_alive(row: dict[str, Any]) -> bool:
+    """Tells whether the row's process still runs; a process id alone may be another's by now."""
+    try:
+        words = Path(f"/proc/{row['pid']}/cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return False
+    return words == [os.fsencode(word) for word in row["command"]]
+
+
+def _end_with_parent() -> None:
+    """Between fork and exec: the kernel sends SIGTERM when the supervisor dies, however it dies."""
+    _LIBRARY.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _end(process: asyncio.subprocess.Process | None, wait_s: float) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import random
+import signal
 import sys
 import time
 import webbrowser
@@ -31,6 +32,7 @@ SETTLE_S = 60.0  # real time for the last seals to be ordered everywhere
 STALL_S = 120.0  # real time without any progress of the clock: something is broken
 WATCH_S = 0.25
 PROOFS = 3
+INTERRUPTED = 130  # exit code of a demo that was ended before its report, as of a shell's Ctrl-C
 
 
 class Demo:
@@ -248,7 +250,8 @@ def play(args: argparse.Namespace) -> int:
 
 
 async def _play(demo: Demo) -> int:
-    started = time.monotonic()
+    started, code = time.monotonic(), INTERRUPTED
+    _end_at_sigterm()
     try:
         await demo.prepare()
         if demo.args.open:
@@ -257,22 +260,29 @@ async def _play(demo: Demo) -> int:
         settled = await demo.run_day()
         report = await asyncio.to_thread(demo.make_report, started)
         report["settled"] = settled
+        code = 0 if report["good"] and settled else 1
         if demo.args.json:
-            print(json.dumps(report))
+            print(json.dumps(report), flush=True)
         else:
             demo.say(reports.table(report) + f"\n  data left in {demo.folder}")
         if demo.args.keep_running:
             demo.say(f"still running, page http://{demo.page_address()}/; Ctrl-C ends it")
             await asyncio.Event().wait()
-        return 0 if report["good"] and settled else 1
     except asyncio.CancelledError:
         demo.say("ended")
-        return 0
     except (ChildProcessError, TimeoutError) as error:
         print(f"gridseal demo: {error}\n  logs: {demo.area / 'logs'}", file=sys.stderr)
-        return 1
+        code = 1
     finally:
         await demo.close()
+    return code
+
+
+def _end_at_sigterm() -> None:
+    """SIGTERM ends the demo as Ctrl-C does: every process with it."""
+    playing = asyncio.current_task()
+    assert playing is not None, "called inside a task"
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: playing.cancel())
 
 
 def _new_folder() -> Path:
