@@ -136,6 +136,10 @@ class Chains:
             return Moved()
         return Moved(given_up=self._give_up(chain, {at for at in chain.pending if at >= height}))
 
+    def is_committed(self, kid: bytes, point: int, height: int) -> bool:
+        """Has a block taken this height, or one above it?"""
+        return height <= self._chain(kid, point).height
+
     def forget(self, verified: VerifiedSeal) -> Moved:
         """This seal could not be kept: as if it had never come."""
         seal = verified.seal

@@ -15,6 +15,7 @@ import logging
 import os
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -122,10 +123,12 @@ class Ingest:
         if self._evidence_path is not None and self._evidence_path.exists():
             for found in decode_evidence(self._evidence_path.read_bytes()):
                 self.flagged.add(found)
-        for found in await self._in_ledger(lambda: list(self._ledger.pending_envelopes())):
-            self._durable.add(found.payload_hash)
-            self._put_in_order(VerifiedSeal(*found), PEERS, batch := _Batch([], [], []))
-            self._submit(batch.offers)
+        pending = iter(await self._in_ledger(self._ledger.pending_envelopes))
+        while some := await self._in_ledger(lambda: list(islice(pending, BATCH_MESSAGES))):
+            for found in some:
+                self._durable.add(found.payload_hash)
+                self._put_in_order(VerifiedSeal(*found), PEERS, batch := _Batch([], [], []))
+                self._submit(batch.offers)
         for work, name in ((self._check_all(), "check"), (self._store_all(), "store"), (self._answer_all(), "answer")):
             task = self._loop.create_task(work, name=f"ingest {name}")
             task.add_done_callback(self._ended)
@@ -188,7 +191,8 @@ class Ingest:
                 good.append(found)
         if good:
             await self._in_ledger(self._ledger.put_envelopes, good)
-            self._durable.update(found.payload_hash for found in good)
+            self._durable.update(found.payload_hash for found in good
+                                 if not self.chains.is_committed(found.seal.kid, found.seal.point, found.seal.height))
         return {found.payload_hash for found in good}
 
     # What blocks say.

@@ -9,7 +9,7 @@ import pytest
 from firmware.wire import cbor, cose, seal, transaction
 from firmware.wire.errors import REASONS, Refused
 from gateway.ingest import ingest as ingest_module
-from gateway.ingest import verify
+from gateway.ingest import router, verify
 from gateway.ingest.answers import read_header
 from tests.ingest.broker import Mosquitto
 from tests.ingest.parts import START_MS, Agent, raise_s
@@ -287,6 +287,24 @@ def test_batches_and_fetched_readings(play: Play, agents: list[Agent]) -> None:
         assert not checker.check_signature(b"junk", "seal", agent.public_key)
         await replica.block(leaves[1])
         assert replica.ledger.readings_of(found[1].payload_hash) == found[1].readings
+    play(what)
+
+
+def test_a_device_gone_mad_slows_nobody(play: Play, agents: list[Agent], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(router, "AGENT_BURST", 20)
+    monkeypatch.setattr(router, "AGENT_PER_S", 1)
+    agent, other = agents
+
+    async def what(replica: Replica) -> None:
+        async with Device(agent, replica) as device, Device(other, replica) as neighbour:
+            for _ in range(200):
+                device.send(b"junk")
+            neighbour.send(other.next(20))
+            await until(lambda: sum(replica.refused(agent).values()) == 200 and len(replica.offers) == 1)
+            assert replica.refused(agent)["busy"] >= 170 and replica.refused(other) == {}
+            monkeypatch.setattr(router, "AGENT_PER_S", 1000)
+            device.send(agent.next())
+            await until(lambda: len(replica.offers) == 2)
     play(what)
 
 
