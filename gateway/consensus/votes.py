@@ -108,9 +108,10 @@ class HeaderVotes:
             self._raise_floor(head.channel, floor)
 
     def install(self, head: Head) -> None:
-        """Jumps to a block that came with its certificates: what lies below needs no votes of ours."""
+        """Jumps to a block that was fetched. Those below that came without a certificate need a vote of ours (the others
+        may be one short of q for ever): the driver names them to `vote_again`."""
         self._heads[head.channel] = max(self._heads[head.channel], head.height)
-        self._raise_floor(head.channel, head.height - 1)
+        self._raise_floor(head.channel, head.height - 4 * self._window)
 
     def raise_floor(self, channel: str, height: int) -> None:
         """As the votes log remembers it."""

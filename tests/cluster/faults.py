@@ -83,8 +83,13 @@ def _flap(world: Any) -> str:
 
 
 def _jump(world: Any) -> str:
+    """A clock jumps. A far jump counts as one of the f: more of them would rightly stop block time for everybody."""
     machine = world.chance.choice(world.machines)
-    machine.skew_ms = world.chance.choice((-3_600_000, -11_000, -1_000, 1_000, 3_000, 3_600_000))
+    faulty = (world.profile.size - 1) // 3
+    if len(world.profile.liars) < faulty and machine.index < faulty - len(world.profile.liars):
+        machine.skew_ms = world.chance.choice((-3_600_000, -11_000, 11_000, 3_600_000))
+    else:
+        machine.skew_ms = world.chance.choice((-1_500, 1_500))
     return f"clock of {machine.index} to {machine.skew_ms} ms"
 
 

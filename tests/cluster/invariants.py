@@ -158,8 +158,9 @@ def check_own_new_view(judge: Any, machine: Any, said: Said) -> None:
 
 def check_stable(judge: Any, machine: Any, low: int) -> None:
     """7: a stable checkpoint has q distinct signers."""
-    signers = list(judge.checkpoints[low].values())
-    if low and max(map(len, signers), default=0) < judge.quorum:
+    own = {machine.index}  # its own vote is on the way to its disk, and nothing leaves before
+    signers = [others | own for others in judge.checkpoints[low].values()]
+    if low and max(map(len, signers), default=1) < judge.quorum:
         judge.fail(7, f"machine {machine.index} holds {low} stable with CHECKPOINTs of {signers}")
 
 

@@ -99,9 +99,7 @@ class Machine:
         self.world.judge.on_started(self)
         self.step("start")
         self.obey(self.replica.start(self.now()))
-        lacking = [block for block in self.ledger.blocks[1:] if block.height not in self.ledger.certificates]
-        heads = [Head(CHANNEL, block.height, block.header_hash) for block in lacking]
-        self.obey(self.replica.vote_again(heads, self.now()))
+        self.obey(self.replica.vote_again(self.uncertified(), self.now()))
         for key in list(self.envelopes):
             if key not in self.ledger.clients and self.up:
                 self.step("resubmit")
@@ -177,6 +175,11 @@ class Machine:
         head = Head(CHANNEL, newest.height, newest.header_hash)
         return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s)
 
+    def uncertified(self) -> list[Head]:
+        """The blocks here that lack a certificate."""
+        lacking = [block for block in self.ledger.blocks[1:] if block.height not in self.ledger.certificates]
+        return [Head(CHANNEL, block.height, block.header_hash) for block in lacking]
+
     # --- events ---
 
     def on_message(self, data: bytes) -> None:
@@ -244,6 +247,7 @@ class Machine:
         self.world.judge.on_installed(self, before)
         self.step("installed")
         self.obey(self.replica.installed(self.position(), self.now()))
+        self.obey(self.replica.vote_again(self.uncertified(), self.now()))
 
     # --- a Ready, left to right ---
 
@@ -310,8 +314,9 @@ class Machine:
             if item is not None:
                 world.plan(world.now_ms, "item", self, (self.life, item))
         if ready.behind is not None:
-            self.behind = ready.behind
-            world.plan(world.now_ms + 1, "fetch", self, self.life)
+            is_asking, self.behind = self.behind is not None, ready.behind  # the newest counts
+            if not is_asking:
+                world.plan(world.now_ms + 1, "fetch", self, self.life)
         self.alarms.extend(ready.alarms)
 
     def _plan_execution(self) -> None:

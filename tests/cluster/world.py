@@ -109,9 +109,9 @@ class World:
             return None
         blocks = machine.ledger.blocks[first:last + 1]
         certificates = machine.ledger.certificates
-        if len(blocks) < last - first + 1 or any(block.height not in certificates for block in blocks):
+        if len(blocks) < last - first + 1:
             return None
-        answer = [(block, certificates[block.height]) for block in blocks]
+        answer = [(block, certificates.get(block.height, b"")) for block in blocks]
         if not machine.is_honest and self.chance.random() < 0.5:
             self.seen["poisoned blocks"] += 1
             block, certificate = answer[0]
