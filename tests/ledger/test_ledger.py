@@ -146,6 +146,26 @@ def test_places(tmp_path: Path, world: World) -> None:
     ledger.close()
 
 
+def test_a_search_reads_few_blocks(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the step at or above the height, at most 32 seals back; not the whole chain from its newest seal."""
+    ledger = Ledger.open(tmp_path, world.genesis, check_signature=lambda *_: True)
+    for n in range(1, 201):
+        ledger.execute(n, ("trade", 0, START_S + n, [world.seal("meter", 1, START_MS + 1000 * n, 1000).leaf]))
+    read: list[int] = []
+    get = ledger.store.get
+
+    def counted(table: str, record_key: int | bytes) -> bytes | None:
+        read.extend([1] if table == "blocks" else [])
+        return get(table, record_key)
+
+    monkeypatch.setattr(ledger.store, "get", counted)
+    for height in range(1, 201):
+        read.clear()
+        assert ledger.seal_place(key("meter").kid, 1, height) == (height, 1)
+        assert len(read) <= 32
+    ledger.close()
+
+
 def test_transactions_have_a_place_by_hash(tmp_path: Path, world: World) -> None:
     ledger = Ledger.open(tmp_path, world.genesis)
     good, bad = world.enrol("new", []), world.enrol("meter", [])
