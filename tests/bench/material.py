@@ -34,3 +34,10 @@ def make_envelopes(agents: Sequence[Agent], count: int, readings: int = 1) -> li
         agent = agents[number % len(agents)]
         found.append((agent.topic(), agent.next(agent.points[0], readings)))
     return found
+
+
+def make_transactions(agents: Sequence[Agent], count: int, after: int = 0) -> list[bytes]:
+    """So many signed transactions of the agents in turn, their sequences above `after`. None is permitted to do what it
+    asks for; it is verified, ordered, executed and stored all the same."""
+    return [agents[number % len(agents)].transaction(sequence=after + 1 + number)
+            for number in range(count)]

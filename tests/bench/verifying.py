@@ -18,9 +18,9 @@ COMMIT = 100  # envelopes under one durable commit (performance.md, row 2)
 ENVELOPES, FULL_ENVELOPES, FULL = 10_000, 500, 60  # FULL: readings under one seal, an hour of minutes
 
 
-def verify(rounds: int) -> list[Outcome]:
+def verify(rounds: int, envelopes: int = ENVELOPES) -> list[Outcome]:
     """Row 1: decode, verify, decode the payload; the whole envelope counts, the bare message stands beside it."""
-    traffic = make_traffic(ENVELOPES)
+    traffic = make_traffic(envelopes)
     keys = {agent.kid: agent.public_key for agent in traffic.agents}
     messages = [seal_codec.decode_envelope(data)[0] for _, data in traffic.envelopes]
 
@@ -41,9 +41,9 @@ def verify(rounds: int) -> list[Outcome]:
                           lambda: spent(lambda: len(_verified(traffic, registry, traffic.envelopes))))]
 
 
-def store(rounds: int) -> list[Outcome]:
+def store(rounds: int, envelopes: int = ENVELOPES) -> list[Outcome]:
     """Row 2: verified, put in the order of their chain, and durable, one commit per COMMIT."""
-    traffic = make_traffic(ENVELOPES)
+    traffic = make_traffic(envelopes)
     with one_core():
         return [ratio_row("2", f"the same, in order and durable, {COMMIT} a commit", Floor(0.70, 0.82), rounds,
                           lambda: _stored(traffic))]

@@ -1,0 +1,187 @@
+"""Makes row 7: how long four replica processes take to decide, votes durable before they are sent, beside the disk."""
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cbor2
+
+from tests.bench.area import Area, make_area, replica_home
+from tests.bench.material import AGENTS, make_transactions
+from tests.bench.measure import Outcome, folder, quantile, sync_times_ms
+from tests.bench.opaque import GROUP
+from tests.ingest.parts import Agent
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+REPLICAS = 4
+RATE, SECONDS = 100, 3.0  # groups of 100 a second
+FLOOR_SYNCS, FLOOR_MS, FLOOR_P99_MS = 4, 4, 15  # p50 and p99: so many of the disk's own, and so many ms more
+AIM_SYNCS, AIM_MS, AIM_P99_MS = 3, 2, 6
+SIGNED_RATES = (10, 15, 20, 25, 30, 40, 50, 65, 80, 100)
+HELD_S = 0.3  # a load is held when its last group is decided so soon after the last is given
+
+
+class Process:
+    """A replica process that is talked to in lines."""
+
+    def __init__(self, module: str, home: Path, *words: str):
+        self._log = open(home / "bench.log", "ab")  # noqa: SIM115  closed in `stop`
+        self._process = subprocess.Popen([sys.executable, "-P", "-m", module, str(home), *words], env=ENVIRONMENT,
+                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log)
+        self._home = home
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def say(self, line: str) -> None:
+        """A line, to be answered in one."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a replica ended: {(self._home / 'bench.log').read_text()[-2000:]}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """The answer to a line; RuntimeError with the last words of a process that is gone."""
+        with contextlib.suppress(BrokenPipeError):
+            self.say(line)
+        return self.hear()
+
+    def end(self) -> dict[str, Any]:
+        """Ends it in order; its last line."""
+        return self.ask("stop")
+
+    def stop(self) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self.say("stop")
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+
+@contextlib.contextmanager
+def replicas(area: Area, module: str, *words: str) -> Iterator[list[Process]]:
+    """All replicas of an area, connected to each other."""
+    found = [Process(module, replica_home(area, index), *words) for index in range(REPLICAS)]
+    try:
+        for one in found:
+            one.say("ready")
+        for one in found:
+            one.hear()
+        yield found
+    finally:
+        for one in found:
+            one.stop()
+
+
+def decide(rounds: int) -> list[Outcome]:
+    """Row 7 with opaque items: consensus, votes file and peers alone."""
+    with folder() as where:
+        area = make_area(where / "area", REPLICAS, [])
+        syncs: list[list[float]] = []
+        found: list[dict[str, Any]] = []
+        with replicas(area, "tests.bench.opaque") as processes:
+            processes[0].ask(f"load {RATE} 0.5")
+            for _ in range(rounds):
+                syncs.append(sync_times_ms(where))
+                found.append(processes[0].ask(f"load {RATE} {SECONDS}"))
+    return [times_row("7", f"opaque items, {RATE} groups of 100 a second: submitted to decided at the primary", syncs,
+                      found)]
+
+
+def decide_signed(rounds: int) -> list[Outcome]:
+    """Row 7 with whole replicas and transactions that each of them verifies: the highest rate that they hold."""
+    agents = [Agent(number + 1, (number + 1,)) for number in range(AGENTS)]
+    with folder() as where:
+        area = make_area(where / "area", REPLICAS, agents, created_s=int(time.time()) - 3600)
+        with replicas(area, "tests.bench.replica") as processes:
+            load = _Load(where, agents, processes)
+            load.run(5)  # to warm up
+            best, tried = 0, []
+            for rate in SIGNED_RATES:
+                tried.append(load.run(rate))
+                if not tried[-1]["is_held"]:
+                    break
+                best = rate
+            found = [load.run(best) for _ in range(rounds)] if best else tried[:1]
+            most = load.run(RATE)
+    return [_signed_outcome(best, found, most)]
+
+
+def _signed_outcome(best: int, found: list[dict[str, Any]], most: dict[str, Any]) -> Outcome:
+    what = (f"signed transactions, {best} groups of 100 a second, the most that is held: from ingest's door to decided "
+            "at the primary")
+    outcome = times_row("7 signed", what, [one["syncs"] for one in found], found)
+    inner = statistics.median(quantile(one["consensus_ms"], 0.5) for one in found)
+    speed = statistics.median(one["groups"] * GROUP / one["wall_s"] for one in found)
+    busy = statistics.median(one["all_cpu_s"] / one["wall_s"] for one in found)
+    outcome.lines.extend([
+        f"       of it in consensus p50 {inner:.1f} ms; {speed:.0f} transactions a second, each verified by {REPLICAS} "
+        f"replicas, {busy:.2f} cores in use",
+        f"       at {RATE} groups a second: {len(most['took_ms'])} of {most['groups']} decided in "
+        f"{most['wall_s']:.1f} s, p50 {quantile(most['took_ms'] or [0], 0.5):.0f} ms"])
+    outcome.numbers.update(rate=best, consensus_p50_ms=inner, transactions_per_s=speed, cores_in_use=busy,
+                           wanted_rate=RATE, decided_at_wanted_rate=len(most["took_ms"]),
+                           seconds_at_wanted_rate=most["wall_s"])
+    return outcome
+
+
+class _Load:
+    """Signed transactions for running replicas."""
+
+    def __init__(self, where: Path, agents: list[Agent], processes: list[Process]):
+        self._where, self._agents, self._processes, self._sequence = where, agents, processes, 0
+
+    def run(self, rate: int) -> dict[str, Any]:
+        """What the primary says of so many groups a second."""
+        transactions = make_transactions(self._agents, round(rate * SECONDS) * GROUP, self._sequence)
+        self._sequence += len(transactions)
+        file = self._where / "transactions"
+        file.write_bytes(cbor2.dumps(transactions))
+        syncs = sync_times_ms(self._where)
+        for one in self._processes:
+            one.say(f"load {file} {rate} {SECONDS} {time.perf_counter() + 1}")
+        answers = [one.hear() for one in self._processes]
+        found = answers[answers[0]["view"] % REPLICAS]
+        found.update(syncs=syncs, all_cpu_s=sum(one["cpu_s"] for one in answers))
+        found["is_held"] = len(found["took_ms"]) == found["groups"] and found["wall_s"] < SECONDS + HELD_S
+        return found
+
+
+def times_row(name: str, what: str, syncs: list[list[float]], found: list[dict[str, Any]]) -> Outcome:
+    """Both medians over the rounds."""
+    sync = statistics.median(quantile(one, 0.5) for one in syncs)
+    sync99 = statistics.median(quantile(one, 0.99) for one in syncs)
+    p50 = statistics.median(quantile(one["took_ms"], 0.5) for one in found)
+    p99 = statistics.median(quantile(one["took_ms"], 0.99) for one in found)
+    lost = sum(one["groups"] - len(one["took_ms"]) for one in found)
+    limits = [FLOOR_SYNCS * sync + FLOOR_MS, FLOOR_SYNCS * sync + FLOOR_P99_MS,
+              AIM_SYNCS * sync + AIM_MS, AIM_SYNCS * sync + AIM_P99_MS]
+    is_good = p50 <= limits[0] and p99 <= limits[1] and not lost
+    decisions = sum(one["decisions"] for one in found) / sum(one["wall_s"] for one in found)
+    numbers = {"p50_ms": p50, "p99_ms": p99, "sync_p50_ms": sync, "sync_p99_ms": sync99, "floor_p50_ms": limits[0],
+               "floor_p99_ms": limits[1], "aim_p50_ms": limits[2], "aim_p99_ms": limits[3],
+               "decisions_per_s": decisions, "undecided": lost}
+    lines = [f"p50 {p50:.1f} ms, p99 {p99:.1f} ms   floor {limits[0]:.1f} / {limits[1]:.1f} ms, "
+             f"aim {limits[2]:.1f} / {limits[3]:.1f} ms   {what}",
+             f"       the disk's own sync in the same run: p50 {sync:.2f} ms, p99 {sync99:.2f} ms; "
+             f"{decisions:.0f} decisions a second" + (f"; {lost} groups NOT decided" if lost else "")]
+    return Outcome(name, is_good, lines, numbers)

@@ -1,0 +1,49 @@
+"""Checks that the measurements measure: one round of the smallest, and what is told of a floor that is missed."""
+
+import time
+
+import pytest
+
+from tests.bench import __main__, deciding, measure, verifying
+from tests.bench.measure import Floor, Spent, ratio_row, spent
+
+
+def test_a_row_is_measured_beside_the_reference_of_the_same_round():
+    outcome = verifying.store(1, 200)[0]
+    numbers = outcome.numbers
+    assert numbers["ratio"] == pytest.approx(numbers["per_cpu_s"] / numbers["reference_per_s"])
+    # A stored envelope costs its own verification at least, and no machine needs thirty of them for the rest.
+    assert 1 / 30 < numbers["ratio"] < 1.2
+    assert outcome.is_good == (numbers["ratio"] >= numbers["floor"])
+    assert measure.cores() != [] and "V " in outcome.lines[0]
+
+
+@pytest.mark.parametrize(("speed", "is_good"), [(0.79, False), (0.81, True)])
+def test_what_is_below_its_floor_is_told(monkeypatch, speed, is_good):
+    monkeypatch.setattr(measure, "reference", lambda: 1000.0)
+    outcome = ratio_row("x", "things", Floor(0.8, 0.9), 3, lambda: Spent(1000, 1 / speed, 2.0))
+    assert outcome.is_good is is_good and outcome.numbers["ratio"] == pytest.approx(speed)
+
+
+def test_cpu_time_is_of_work_and_not_of_waiting():
+    def wait() -> int:
+        time.sleep(0.05)
+        return 1
+
+    waiting = spent(wait)
+    assert waiting.wall_s >= 0.05 > waiting.cpu_s
+
+
+@pytest.mark.parametrize(("took_ms", "groups", "is_good"), [
+    ([7.9] * 100, 100, True), ([8.1] * 100, 100, False), ([7.9] * 98 + [30.0] * 2, 100, False),
+    ([7.9] * 99, 100, False),
+])
+def test_row_7_counts_the_median_the_slowest_and_what_was_never_decided(took_ms, groups, is_good):
+    found = [{"took_ms": took_ms, "groups": groups, "decisions": groups, "wall_s": 1.0}]
+    assert deciding.times_row("7", "things", [[1.0] * 100], found).is_good is is_good
+
+
+def test_a_name_that_nobody_knows_is_wrong_use():
+    with pytest.raises(SystemExit) as found:
+        __main__.main(["nothing"])
+    assert found.value.code == 2
