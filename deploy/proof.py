@@ -15,7 +15,6 @@ from firmware.wire.errors import Refused
 from gateway.ledger.proofs import prove_reading
 from gateway.ledger.reader import Reader
 
-LATEST_MS = 2**53
 LOOK_S = 0.5
 
 
@@ -83,5 +82,5 @@ def _time_of(reader: Reader, point: int, from_ms: int | None) -> int | None:
     if from_ms is None:
         newest = reader.newest_readings().get(point)
         return None if newest is None else reading_codec.decode(newest).time_ms
-    found = reader.readings_between(point, from_ms, LATEST_MS)
-    return reading_codec.decode(found[0]).time_ms if found else None
+    found = reader.first_reading(point, from_ms)
+    return None if found is None else reading_codec.decode(found).time_ms
