@@ -179,7 +179,7 @@ class Supervisor:
         with open(self.log_path(running.program.name), "ab") as log:
             running.process = await asyncio.create_subprocess_exec(
                 *running.program.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                start_new_session=True, env=environment(),
                 preexec_fn=_end_with_parent if hasattr(_LIBRARY, "prctl") else None)
         running.starts += 1
         self.write_list()
@@ -188,6 +188,12 @@ class Supervisor:
 def gridseal(*words: str) -> list[str]:
     """Returns the command line of this very `gridseal` with other words."""
     return [sys.executable, "-P", "-m", "deploy.cli", *words]
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment in which `gridseal(...)` works: this very code is found, installed or not."""
+    paths = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, dict.fromkeys(paths)))}
 
 
 def read_list(folder: Path) -> list[dict[str, Any]]:

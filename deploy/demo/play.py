@@ -93,8 +93,12 @@ class Demo:
         await wait_ready(self.supervisor, self.area)
         self.say(f"page: http://{self.page_address()}/   data: {self.folder}")
 
+    def homes(self) -> list[Path]:
+        """The folders of the replicas that are to hold the day at its end: all of them."""
+        return replica_folders(self.area)
+
     def page_address(self) -> str:
-        return str(replica_status(replica_folders(self.area)[0]).get("api", "?"))
+        return str(replica_status(self.homes()[0]).get("api", "?"))
 
     async def _start_simulators(self) -> None:
         for is_rtu, name in ((False, "meters-tcp"), (True, "meters-rtu")):
@@ -164,7 +168,7 @@ class Demo:
             return
         text = f"{_hour(now_ms, self.start_ms)} of {self.args.hours}:00"
         if sys.stdout.isatty():
-            facts = replica_status(replica_folders(self.area)[0])
+            facts = replica_status(self.homes()[0])
             print(f"\r{text}  readings {facts.get('readings', '?')}  block {facts.get('height', '?')}  "
                   f"clock held {self.keeper.held_ms / 1000:.1f} s ", end="", flush=True)
             self._is_line_open = True
@@ -184,7 +188,7 @@ class Demo:
         end = time.monotonic() + SETTLE_S
         has_whole_day = False
         while time.monotonic() < end:
-            facts = [await asyncio.to_thread(replica_status, home) for home in replica_folders(self.area)]
+            facts = [await asyncio.to_thread(replica_status, home) for home in self.homes()]
             if not has_whole_day:
                 has_whole_day = all(self._is_day_over(one) for one in facts)
                 if has_whole_day:
@@ -201,7 +205,7 @@ class Demo:
 
     def make_report(self, started: float) -> dict[str, Any]:
         """Joins ledger and truth, checks the replicas against each other, proves readings and verifies the proofs."""
-        homes = replica_folders(self.area)
+        homes = self.homes()
         facts = [replica_status(home) for home in homes]
         with contextlib.closing(Reader.open(homes[0] / "data")) as reader:
             joined = reports.join(reader, self.truths(), self.end_ms)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 from deploy import cli
-from deploy.supervisor import read_list
+from deploy.supervisor import environment, read_list
 from tests import needs
 from tests.house.rooms import imports
 
@@ -32,10 +31,6 @@ FIELDS = {"readings": {"made": int, "sealed": int, "committed": int, "refused": 
 
 def command(folder: Path, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "deploy.cli", "demo", "--folder", str(folder), "--json", *words]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 def run_demo(folder: Path, *words: str) -> dict[str, Any]:

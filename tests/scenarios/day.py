@@ -1,0 +1,76 @@
+"""Makes a demo's day with trouble in it: the demo's own machinery, and beside it whatever a scenario does to it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from deploy import demo as demo_command
+from deploy.demo.play import Demo
+from deploy.supervisor import environment, gridseal
+
+LOOK_S = 0.02
+WAIT_S = 60.0
+
+
+class Day(Demo):
+    """A demo whose replicas may be fewer at the end than at the start."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        super().__init__(args)
+        self.lost: set[str] = set()  # names of replicas that stay away
+
+    def homes(self) -> list[Path]:
+        return [home for home in super().homes() if home.name not in self.lost]
+
+    def label(self, share: float) -> int:
+        """The label time at a share of the day."""
+        return self.start_ms + int((self.end_ms - self.start_ms) * share)
+
+    async def wait_label(self, label_ms: int) -> None:
+        """Returns when every agent has done what was due before that label; bounded by the demo's own watch."""
+        while self.keeper.slowest_ms() < label_ms:
+            await asyncio.sleep(LOOK_S)
+
+    async def status(self) -> dict[str, Any]:
+        """What `gateway status --json` prints; it exits with 1 while a replica is silent, and prints all the same."""
+        command = gridseal("gateway", "status", str(self.area), "--json")
+        asked = await asyncio.create_subprocess_exec(*command, env=environment(), stdout=asyncio.subprocess.PIPE,
+                                                     stderr=asyncio.subprocess.DEVNULL)
+        said, _ = await asyncio.wait_for(asked.communicate(), WAIT_S)
+        return dict(json.loads(said))
+
+
+def make_day(folder: Path, *words: str) -> Day:
+    """A day from the words that one would type after `gridseal demo`."""
+    parser = argparse.ArgumentParser()
+    demo_command.add_parser(parser.add_subparsers(dest="command"))
+    return Day(parser.parse_args(["demo", "--json", "--folder", str(folder), *words]))
+
+
+async def play(day: Day, trouble: Callable[[Day], Awaitable[None]]) -> dict[str, Any]:
+    """Plays the day with its trouble and returns the demo's report; what `trouble` raises ends it.
+
+    The report has two more keys: "settled", and "processes": the rows of `gateway status --json` at the end.
+    """
+    started = time.monotonic()
+    try:
+        await day.prepare()
+        await day.enroll()
+        playing = asyncio.create_task(day.run_day())
+        troubling = asyncio.ensure_future(trouble(day))
+        await asyncio.wait((playing, troubling), return_when=asyncio.FIRST_EXCEPTION)
+        if troubling.done() and troubling.exception():
+            playing.cancel()
+        settled = await playing if not playing.cancelled() and not playing.cancelling() else False
+        await asyncio.wait_for(troubling, WAIT_S)
+        report = await asyncio.to_thread(day.make_report, started)
+        status = await day.status()
+        return {**report, "settled": settled, "processes": status["processes"], "status": status["replicas"]}
+    finally:
+        await day.close()
