@@ -122,8 +122,8 @@ class Story:
                 print("done", duty.label_ms)
 
     def turn(self):
-        self.reads = []
-        self.published = []
+        self.reads: list = []
+        self.published: list = []
         self.obey(self.agent.tick(self.label_ms, self.label_ms - DAY_MS))
         for duty, exchanges in self.reads:
             self.obey(self.agent.on_words(duty, self.label_ms, 2, exchanges, self.label_ms, self.label_ms - DAY_MS))
