@@ -95,7 +95,10 @@ class Rooms(Protocol):
         """Requests that peers hand on."""
 
     async def catch_up(self, behind: Behind) -> Executed | None:
-        """Certified blocks from the holders, executed; None when it did not work out."""
+        """Blocks from the holders, executed; None when it did not work out."""
+
+    def lost_certificates(self) -> Sequence[Head]:
+        """Blocks of the ledger that lack one; in the ledger's thread."""
 
 
 class Driver:
@@ -132,7 +135,7 @@ class Driver:
         self._call(lambda now: self._replica.start(now))
 
     def vote_again(self, heads: Sequence[Head]) -> None:
-        """After a start: blocks without a certificate."""
+        """After a start or after catching up: blocks without a certificate."""
         if heads:
             self._call(lambda now: self._replica.vote_again(heads, now))
 
@@ -302,6 +305,7 @@ class Driver:
             if self._behind is behind:
                 self._behind = None
             self._call(lambda now, executed=executed: self._replica.installed(executed, now))  # type: ignore[misc]
+            self.vote_again(await self.in_ledger(self._rooms.lost_certificates))
 
     # time
 

@@ -105,9 +105,11 @@ class Duties:
         except Refused as refused:
             self.driver.alarm(f"blocks that others certified do not come out here: {refused}")
             return None
+        lost = {(head.channel, head.height) for head in await self.driver.in_ledger(self.lost_certificates)}
         for outcome in outcomes:
             self._tell(outcome)
-            self.ingest.certified(outcome.channel, outcome.height)
+            if (outcome.channel, outcome.height) not in lost:
+                self.ingest.certified(outcome.channel, outcome.height)
         logger.warning("caught up to n %d with %d blocks", behind.n, len(outcomes))
         stand = self._ledger.stand()
         return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s)

@@ -108,8 +108,8 @@ class HeaderVotes:
             self._raise_floor(head.channel, floor)
 
     def install(self, head: Head) -> None:
-        """Jumps to a block that was fetched. Those below that came without a certificate need a vote of ours (the others
-        may be one short of q for ever): the driver names them to `vote_again`."""
+        """Jumps to a block that was fetched. Those below that came without a certificate need a vote of ours (the
+        others may be one short of q for ever): the driver names them to `vote_again`."""
         self._heads[head.channel] = max(self._heads[head.channel], head.height)
         self._raise_floor(head.channel, head.height - 4 * self._window)
 

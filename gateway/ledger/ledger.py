@@ -98,11 +98,12 @@ class Ledger(Reader):
 
     def install(self, n: int, blocks: Iterable[tuple[bytes, bytes]], heads: Iterable[Sequence],
                 state_root: bytes) -> list[Outcome]:
-        """Executes certified blocks [(block file, certificate), ...] of a peer and comes to stand at n, or at none.
+        """Executes blocks [(block file, certificate or empty), ...] of a peer and comes to stand at n, or at none.
 
         They come in the order of their execution (with one channel: by height).
-        Each must follow our newest of its channel, be certified by the set, and come out byte for byte when executed
-        here; at the end `heads` and `state_root` (of a stable checkpoint) must be ours. Refused otherwise:
+        Each must follow our newest of its channel, and come out byte for byte when executed here; a certificate must
+        hold, but may be lacking (the last one needed may be our own vote); at the end `heads` and `state_root` (of a
+        stable checkpoint: q members signed them, and they prove all below) must be ours. Refused otherwise:
         `wrong_parent`, `wrong_header`, `too_few_signers` and what else block and certificate codecs say, `wrong_state`.
         Blocks that are here already are passed over. Nothing is done for an n that was executed."""
         if n <= self._stand.n:
@@ -268,11 +269,13 @@ class Ledger(Reader):
             return None
         check(header.height == height + 1, "wrong_height", height + 1, header.height)
         check(header.previous == header_hash, "wrong_parent", header_hash, header.previous)
-        certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header, self.members,
-                                            self.epoch, meta.channel, self.chain_id, verify_digest)
+        if certificate:
+            certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header, self.members,
+                                                self.epoch, meta.channel, self.chain_id, verify_digest)
         outcome = self._execute(n, meta.channel, header.view, header.time_s, found.items)
         check(outcome.header == found.header, "wrong_header", outcome.header, found.header)
-        self.store.put("certificates", records.block_key(self._channel(meta.channel), header.height), certificate)
+        if certificate:
+            self.store.put("certificates", records.block_key(self._channel(meta.channel), header.height), certificate)
         return outcome
 
     def _store_block(self, key: int, header: bytes, meta: bytes, items: list[bytes], results: list[Result]) -> None:

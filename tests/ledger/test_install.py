@@ -48,6 +48,25 @@ def test_install_then_go_on(tmp_path: Path, world: World, ahead: Ledger) -> None
     again.close()
 
 
+def test_blocks_without_certificates_are_proven_by_the_head(tmp_path: Path, world: World, ahead: Ledger) -> None:
+    """Where one of q withholds its header vote, the last certificate needs the vote of the one that is behind."""
+    behind = Ledger.open(tmp_path / "behind", world.genesis)
+    blocks = ahead.blocks("trade", 1, 100, 10**6)
+    bare = [*blocks[:3], (blocks[3][0], b""), (blocks[4][0], b"")]
+    _, root, heads = ahead.position()
+    false = [*bare[:3], (_remake(world, bare[3][0], lambda leaves: leaves[:-1])[0], b""), bare[4]]
+    with pytest.raises(Refused, match="wrong_header"):
+        behind.install(9, false, heads, root)
+    with pytest.raises(Refused, match="wrong_header"):
+        behind.install(9, bare[:4], heads, root)
+    assert behind.position()[0] == 0
+    assert len(behind.install(9, bare, heads, root)) == 5
+    assert behind.uncertified() == [4, 5] and behind.position() == (9, root, heads)
+    behind.put_certificate("trade", 4, blocks[3][1])
+    assert behind.uncertified() == [5]
+    behind.close()
+
+
 def test_readings_of_fetched_blocks_come_later(tmp_path: Path, world: World, ahead: Ledger) -> None:
     """The blocks come first; whoever then brings the envelopes makes the readings provable here too."""
     behind = Ledger.open(tmp_path / "behind", world.genesis)

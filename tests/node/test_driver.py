@@ -101,6 +101,9 @@ class Recorded:
     async def catch_up(self, behind: Behind) -> Executed | None:
         return None
 
+    def lost_certificates(self) -> Sequence[Head]:
+        return ()
+
 
 def item(number):
     leaf = hashlib.sha256(b"%d" % number).digest() + bytes(100)
