@@ -38,6 +38,9 @@ class FileDevice:
         if held and held < self._count:
             self._count = held  # nor larger, while it holds records in ring order
         os.ftruncate(self._descriptor, self._count * SECTOR_BYTES)
+        if not held:
+            os.fsync(self._descriptor)
+            _sync_folder(path.parent)
 
     def readblocks(self, block: int, buffer: bytearray, offset: int = 0) -> None:
         data = os.pread(self._descriptor, len(buffer), block * SECTOR_BYTES + offset)
@@ -111,6 +114,7 @@ class LinuxBoard:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self._data / name)
+        _sync_folder(self._data)
 
     def save_status(self, name: str, status: dict[str, Any]) -> None:
         """For people and tests; not worth a sync."""
@@ -269,6 +273,15 @@ def meter_read(port: str, type_name: str, unit: int, baud: int = 0, parity: str 
         words = [registers[(field.function, at)] for at in range(field.address, field.address + field.count)]
         rows.append(Row(field, words, entry))
     return rows
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is durable only with its folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock_folder(folder: Path) -> int:

@@ -147,6 +147,49 @@ def test_a_boundary_reading_that_never_came_does_not_hold_the_seal() -> None:
     assert rig.agent.status(0)["missed_polls"] > 50
 
 
+def test_a_missed_boundary_still_parts_two_slots() -> None:
+    """The reading at the full hour never came, and the seal's period reaches over it."""
+    rig = Rig(points=1, seal_every_ms=50 * MINUTE)
+    rig.connect()
+    rig.minutes(58)
+    rig.label_ms = DAY_MS + 63 * MINUTE
+    rig.minutes(40)
+    spans = [(found.first_ms - DAY_MS, found.last_ms - DAY_MS) for found in rig.gateway.seals]
+    assert 57 * MINUTE in [last for _, last in spans], spans
+    assert 63 * MINUTE in [first for first, _ in spans], spans
+
+
+def test_two_readings_never_share_a_millisecond() -> None:
+    """A clock that is held, or quick polls: the second reading of a point is a millisecond later."""
+    rig = Rig(points=1, details_ms=15 * MINUTE)
+    rig.connect()
+    rig.label_ms = DAY_MS + 16 * MINUTE  # billing and, overdue since half a minute past the quarter, the details
+    rig.turn()
+    rig.turn()
+    rig.label_ms += MINUTE
+    rig.turn()
+    times = sorted(time for _, time in rig.gateway.readings)
+    assert len(times) >= 2
+    rig.agent.book.chains[1].last_ms = rig.label_ms
+    assert rig.agent.book.rising_time(1, rig.label_ms) == rig.label_ms + 1
+
+
+def test_no_height_is_used_while_a_loss_cannot_be_told() -> None:
+    rig = Rig(points=1)
+    rig.connect()
+    rig.minutes(5)
+    rig.obey(rig.agent.on_disconnected())
+    rig.agent.outbox.abandon(1)
+    rig.boot()
+    rig.agent.book.chains[1].base = 2
+    height = rig.agent.book.chains[1].height
+    rig.minutes(70)
+    assert rig.agent.book.chains[1].height == height
+    rig.connect()
+    rig.turn()
+    assert rig.agent.book.chains[1].height > height
+
+
 def test_details_have_their_own_period() -> None:
     rig = Rig(points=1, details_ms=15 * MINUTE)
     rig.connect()

@@ -48,6 +48,12 @@ def test_rounding_is_half_to_even(numerator: int, denominator: int) -> None:
     assert decode.scaled(numerator, denominator) == round(Fraction(numerator, denominator))
 
 
+@pytest.mark.parametrize(("numerator", "denominator", "whole"), [
+    (1, 2, 0), (3, 2, 2), (5, 2, 2), (-1, 2, 0), (-3, 2, -2), (-5, 2, -2), (7, 2, 4), (25, 10, 2), (35, 10, 4)])
+def test_a_half_goes_to_the_even_neighbour(numerator: int, denominator: int, whole: int) -> None:
+    assert decode.scaled(numerator, denominator) == whole
+
+
 def test_published_word_orders() -> None:
     found = json.loads(needs.vectors("modbus/crc_and_wordorder.json").read_text())["register_word_order"]
     for name, order in (("ABCD", "msw"), ("CDAB", "lsw")):
