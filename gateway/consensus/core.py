@@ -105,6 +105,7 @@ class Core:
         self._is_lagging = False  # another one is ahead
         self._round = 0  # STATUSes sent
         self._tell_again_ms = now_ms
+        self._told = 0  # times that overdue items were told again
         self._watches: dict[str, tuple[int, object, int]] = {}  # kind of subject: (view, subject, since)
         self._is_primary_faulty = False
         self._has_progressed = True  # decided something new in this view

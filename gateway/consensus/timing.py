@@ -104,7 +104,7 @@ class Timing(CatchUp):
 
     def _tell(self) -> None:
         """As backup: overdue items go to all once, and to the primary again every T (it may be a new one). Who has
-        stopped alone does not know which view the others are in, and tells all of them again."""
+        stopped, perhaps alone, does not know which view the others are in, and tells one after the other."""
         if self.size == 1 or self.is_primary or self.is_halted or not self._pool.overdue:
             return
         now_ms = self._now.wait_ms
@@ -113,7 +113,9 @@ class Timing(CatchUp):
             self._submit_to(fresh, None)
             self._tell_again_ms = max(self._tell_again_ms, now_ms + self._parameters["timeout_ms"])
         elif now_ms >= self._tell_again_ms:
-            self._submit_to(self._pool.foremost_overdue(RETOLD), self.primary if self.active else None)
+            self._told += 1
+            other = (self.index + 1 + self._told % (self.size - 1)) % self.size
+            self._submit_to(self._pool.foremost_overdue(RETOLD), self.primary if self.active else other)
             self._tell_again_ms = now_ms + self._parameters["timeout_ms"]
 
     def _submit_to(self, requests: list[bytes], to: int | None) -> None:
