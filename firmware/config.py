@@ -27,7 +27,7 @@ _TOP = {
     "brokers": ("texts", None, 1, 8), "interval_s": ("number", 60, 1, 3600),
     "seal_every_s": ("number", 60, 1, 3600), "details_every_s": ("number", 900, 0, DAY_S),
     "silence_s": ("number", 60, 1, 3600), "window": ("number", 20, 1, 1000), "outbox": ("number", 4096, 16, 100000),
-    "journal_kib": ("number", 16384, 64, 1048576), "keep_frames_days": ("number", 0, 0, 3650),
+    "journal_kib": ("number", 16384, 64, 1048576), "keep_frames_days": ("number", 30, 0, 3650),
     "signing_key": ("text", "signing.key", 1, 4096), "tls_cert": ("text", "tls.crt", 0, 4096),
     "tls_key": ("text", "tls.key", 0, 4096), "ca": ("text", "ca.crt", 0, 4096), "bus": ("tables", None, 1, 16),
 }
@@ -95,12 +95,26 @@ def _bus(values, name, points):
             raise BadConfig(key + ".unit", "unit %d stands in %s too" % (row["unit"], units[row["unit"]]))
         points[row["point"]] = units[row["unit"]] = key
         found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"]))
+    _check_port(bus["port"], name, found)
     table = meters.load(found[0].type)
     gap_ms = bus["gap_ms"]
     if gap_ms < 0:
         gap_ms = 0 if bus["port"].startswith("tcp://") else max([meters.load(row.type).gap_ms for row in found])
     return Bus(bus["port"], bus["baud"] or table.baud, bus["parity"] or table.parity, gap_ms, bus["answer_ms"],
                tuple(found))
+
+
+def _check_port(port, name, rows):
+    """tcp://HOST:PORT, or a serial line, whose units are 1 to 247 (serial line V1.02, 2.2)."""
+    if port.startswith("tcp://"):
+        number = port[port.rfind(":") + 1:]
+        if port.rfind(":") < 7 or not number.isdigit() or not 0 < int(number) < 65536:
+            raise BadConfig(name + ".port", "expected tcp://HOST:PORT, found %r" % port)
+        return
+    for number in range(len(rows)):
+        if not 0 < rows[number].unit <= 247:
+            raise BadConfig("%s.meter[%d].unit" % (name, number),
+                            "expected 1 to 247 on a serial line, found %d" % rows[number].unit)
 
 
 def _checked(values, known, prefix):

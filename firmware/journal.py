@@ -42,6 +42,7 @@ class Journal:
             raise ValueError("a journal of %d sectors of %d bytes" % (self._count, self._size))
         self.dropped = 0
         self.damaged = 0
+        self._damaged_seq = 0  # holes before this record are counted
         self.trimmed = 0
         self.next_seq = 1
         self._epoch = 0
@@ -193,7 +194,9 @@ class Journal:
                 payload = bytes(data[at + UNIT:at + UNIT + length])
                 found = binascii.crc32(payload, binascii.crc32(data[at + 12:at + 16], binascii.crc32(data[at:at + 8])))
                 if found & 0xFFFFFFFF == crc:
-                    self.damaged += seq - expected
+                    if seq > max(expected, self._damaged_seq):
+                        self.damaged += seq - expected
+                        self._damaged_seq = seq
                     yield end, seq, kind, payload, struct.unpack(">I", data[at + 12:at + 16])[0]
                     expected = seq + 1
                     at = end

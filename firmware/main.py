@@ -101,6 +101,8 @@ class Runner:
             return self.agent.on_connected(event[1])
         if kind == "disconnected":
             return self.agent.on_disconnected()
+        if kind == "failed":
+            raise event[1]
         if kind == "woken":
             return ()
         raise Impossible("event " + kind)

@@ -5,6 +5,7 @@ import queue
 import random
 import select
 import socket
+import termios
 import threading
 import time
 from typing import Any, Protocol
@@ -107,9 +108,11 @@ class SerialPort(Port):
         return self._serial is not None
 
     def _open(self) -> None:
-        # stop bits by the standard (serial line V1.02, 2.5.1): two where there is no parity is allowed, one is what
-        # meters ship with
-        self._serial = serial.Serial(self._path, self._baud, parity=self._parity, timeout=0, exclusive=True)
+        try:
+            # one stop bit is what meters ship with, though serial line V1.02, 2.5.1 wants two where there is no parity
+            self._serial = serial.Serial(self._path, self._baud, parity=self._parity, timeout=0, exclusive=True)
+        except (termios.error, ValueError) as error:
+            raise OSError(f"{self._path}: {error}") from error
 
     def _drain(self) -> None:
         self._guard(lambda line: line.reset_input_buffer())
@@ -131,7 +134,7 @@ class SerialPort(Port):
             raise OSError("closed")
         try:
             return use(self._serial)
-        except (OSError, serial.SerialException, TypeError) as error:
+        except (OSError, termios.error, TypeError) as error:
             with contextlib.suppress(OSError):
                 self.close()
             self._serial = None
@@ -231,6 +234,12 @@ class Worker:
         self._thread.join(5.0)
 
     def _run(self) -> None:
+        try:
+            self._poll_for_ever()
+        except Exception as error:  # a defect of ours: the main loop must end with it, not wait for ever
+            self._inbox.put(("failed", error))
+
+    def _poll_for_ever(self) -> None:
         while True:
             duty = self._reads.get()
             if duty is None:

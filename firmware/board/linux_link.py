@@ -97,6 +97,12 @@ class Link:
         self._thread.join(CONNECT_S + 2)
 
     def _run(self) -> None:
+        try:
+            self._connect_for_ever()
+        except Exception as error:  # a defect of ours: the main loop must end with it, not wait for ever
+            self._inbox.put(("failed", error))
+
+    def _connect_for_ever(self) -> None:
         index, retry_s = 0, RETRY_S
         while not self._stop.is_set():
             if self._connect(index):

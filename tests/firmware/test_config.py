@@ -43,6 +43,8 @@ BAD = {
     "point twice": ("point = 3", "point = 1", "meter.toml:16: bus[1].meter[0].point", "bus[0].meter[0]"),
     "unit twice": ("unit = 7", "unit = 1", "bus[0].meter[1].unit", "bus[0].meter[0]"),
     "parity": ('port = "/dev/ttyUSB0"', 'port = "/dev/ttyUSB0"\nparity = "X"', "meter.toml:5: bus[0].parity", "'X'"),
+    "unit of a serial line": ("unit = 7", "unit = 250", "bus[0].meter[1].unit", "1 to 247"),
+    "address without port": ("tcp://10.0.0.5:502", "tcp://10.0.0.5", "bus[1].port", "tcp://HOST:PORT"),
     "no broker": ('["mqtts://broker.example:8883"]', "[]", "meter.toml:2: brokers", "1 to 8"),
     "plain broker elsewhere": ("mqtts://broker", "mqtt://broker", "meter.toml:2: brokers", "only for this machine"),
     "broker without port": (":8883", "", "meter.toml:2: brokers", "HOST:PORT"),

@@ -6,6 +6,7 @@ What the gateway holds in the end is joined with what the simulator wrote down t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import random
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from firmware import meters
+from firmware import decode, meters, modbus
 from firmware.board import linux
+from firmware.wire import cbor
 from firmware.wire import reading as reading_codec
 from sim_hardware.truth import read_truth
 from tests.firmware.live import AgentHome, Day, LiveGateway, broker, fault, free_port, simulator, wait_for
@@ -145,7 +147,34 @@ def test_an_ordinary_morning(scene: Callable[..., Scene]) -> None:
     assert one.home.stop() == 0
     status = json.loads((one.home.folder / "data" / "status.json").read_text())
     assert status["unacked"] == 0 and status["readings"] > 360 and status["bad_acks"] == 0
+    frames = (one.home.folder / "data" / "frames" / "2026-01-01.cbor").read_bytes()
+    assert check_frames(frames, one.gateway.readings) > 300
     assert [entry[1] for entry in status["heights"]] == [entry[2] for entry in status["heights"]]
+
+
+def check_frames(data: bytes, readings: dict[tuple[int, int], reading_codec.Reading]) -> int:
+    """The kept frames of a reading hash to what was signed, and replay to its values; returns how many did."""
+    at = replayed = 0
+    while at < len(data):
+        (point, time_ms, frames), at = cbor.decode_from(data, at)
+        reading = readings.get((point, time_ms))
+        if reading is None:
+            continue
+        hasher = hashlib.sha256()
+        for frame in (part for pair in frames for part in pair):
+            hasher.update(len(frame).to_bytes(2, "big") + frame)
+        assert hasher.digest() == reading.raw
+        registers = {}
+        for request, answer in frames:
+            framing, cut = (modbus.RTU, slice(1, -2)) if point == 3 else (modbus.TCP, slice(7, None))
+            asked = request[cut]
+            words = modbus.words_of(asked, modbus.answer_pdu(framing, request, answer))
+            for offset, word in enumerate(words):
+                registers[asked[0], (asked[1] << 8 | asked[2]) + offset] = word
+        group = [f for f in meters.load(TYPES[point]).fields if f.name in {entry.name for entry in reading.entries}]
+        assert decode.entries_of(group, registers)[0] == reading.entries
+        replayed += 1
+    return replayed
 
 
 def test_kill_9_again_and_again(scene: Callable[..., Scene]) -> None:
