@@ -79,21 +79,21 @@ class Envelopes:
         return self._last_key + 1
 
     def put(self, items: Iterable[Verified]) -> int:
-        """Appends envelopes that are not here yet, inside the caller's transaction; returns how many.
+        """Appends envelopes (each payload once) that are not here yet, inside the caller's transaction; returns how many.
 
         Refused `busy` when too many wait already: the sender is not told that it is safe, and tries again."""
-        added = 0
-        for item in items:
-            if item.payload_hash in self._pending:
-                continue
-            if len(self._pending) >= PENDING:
-                raise Refused("busy", PENDING, len(self._pending))
-            key = self.append(item.leaf, item.readings)
+        fresh = [item for item in items if item.payload_hash not in self._pending]
+        if len(self._pending) + len(fresh) > PENDING:
+            raise Refused("busy", PENDING, len(self._pending))
+        first = self._last_key + 1
+        self._store.put_all("envelopes", [
+            (key, records.encode_envelope(item.leaf, item.readings)) for key, item in enumerate(fresh, first)])
+        self._last_key += len(fresh)
+        for key, item in enumerate(fresh, first):
             facts = item.seal
-            signature = item.leaf[-cose.SIGNATURE_BYTES:]
-            self._note(Pending(key, item.payload_hash, facts.kid, facts.point, facts.height, signature))
-            added += 1
-        return added
+            self._note(Pending(key, item.payload_hash, facts.kid, facts.point, facts.height,
+                               item.leaf[-cose.SIGNATURE_BYTES:]))
+        return len(fresh)
 
     def append(self, leaf: bytes, readings: Sequence[bytes]) -> int:
         """Writes one envelope behind the last and returns its key; it does not become pending."""

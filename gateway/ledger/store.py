@@ -11,7 +11,7 @@ reported by table and key (`Damaged`) and never taken for good.
 
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,6 +90,12 @@ class Store:
         self._check_writing()
         self._db.execute(f"INSERT OR REPLACE INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)",
                          (key, record, _mark(table, key, record)))
+
+    def put_all(self, table: str, rows: Iterable[tuple[Key, bytes]]) -> None:
+        """Sets many records of one table; only inside `writing`."""
+        self._check_writing()
+        self._db.executemany(f"INSERT OR REPLACE INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)",
+                             [(key, record, _mark(table, key, record)) for key, record in rows])
 
     def delete(self, table: str, key: Key) -> None:
         """Removes a record if it is there; only inside `writing`."""
