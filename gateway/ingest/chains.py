@@ -167,10 +167,16 @@ class Chains:
             chain = self._chains[kid, point] = _Chain(self._committed(kid, point))
         return chain
 
+    def committed_hash(self, kid: bytes, point: int, height: int) -> bytes | None:
+        """The payload hash that a block has taken at a height; None above the newest, or where it was lost."""
+        chain = self._chain(kid, point)
+        if height >= chain.height:
+            return chain.payload_hash if height == chain.height else None
+        return self._hash_at(kid, point, height)
+
     def _place_old(self, chain: _Chain, verified: VerifiedSeal) -> Placed:
         seal = verified.seal
-        is_tip = seal.height == chain.height
-        known = chain.payload_hash if is_tip else self._hash_at(seal.kid, seal.point, seal.height)
+        known = self.committed_hash(seal.kid, seal.point, seal.height)
         if known == verified.payload_hash:
             return Placed(Verdict.COMMITTED)
         if known is None:

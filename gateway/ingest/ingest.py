@@ -191,8 +191,7 @@ class Ingest:
                 good.append(found)
         if good:
             await self._in_ledger(self._ledger.put_envelopes, good)
-            self._durable.update(found.payload_hash for found in good
-                                 if not self.chains.is_committed(found.seal.kid, found.seal.point, found.seal.height))
+            self._durable.update(found.payload_hash for found in good if not self._is_in_block(found.seal))
         return {found.payload_hash for found in good}
 
     # What blocks say.
@@ -218,6 +217,8 @@ class Ingest:
                 seals.append(SealEntry(found.kid, found.point, found.height, index))
                 self._note(found, code)
                 self._follow(self.chains.committed(found.kid, found.point, found.height, key), batch)
+            elif self.chains.committed_hash(found.kid, found.point, found.height) == key:
+                self.replays += 1  # proposed again although it is committed: the agent has done nothing wrong
             else:
                 self._refused_by_block(found, key, REASONS[code] if code < len(REASONS) else "not_accepted", batch)
         if channel == self._domain.channels[0]:
@@ -401,18 +402,19 @@ class Ingest:
 
     async def _store(self, batches: list[_Batch]) -> None:
         seals = [found for batch in batches for found in batch.seals]
-        lost: set[bytes] = set()
         if seals:
             try:
                 await self._in_ledger(self._ledger.put_envelopes, seals)
-                self._durable.update(found.payload_hash for found in seals)
+                self._durable.update(found.payload_hash for found in seals if not self._is_in_block(found.seal))
             except Refused as refused:  # busy: too much is pending; the agents, not acked, send it again
                 for found in seals:
                     self._refuse(found.seal.kid.hex(), found.seal, refused.reason)
-                    lost.update((found.payload_hash, *self.chains.forget(found).given_up))
+                    self.chains.forget(found)
         if self._post is not None:
             self._post.done([token for batch in batches for token in batch.tokens])
-        offers = [offer for batch in batches for offer in batch.offers if offer.key not in lost]
+        # Some may be lost, and while the disk was busy a block may have taken others: those need no ordering any more.
+        offers = [offer for batch in batches for offer in batch.offers
+                  if offer.key in self.chains.pending_hashes or offer.key in self._transactions]
         if offers:
             self._submit(offers)
 
@@ -454,6 +456,9 @@ class Ingest:
                                            newest_only=answer.newest_only)
 
     # Small things.
+
+    def _is_in_block(self, seal: Seal) -> bool:
+        return self.chains.is_committed(seal.kid, seal.point, seal.height)
 
     def _hash_at(self, kid: bytes, point: int, height: int) -> bytes | None:
         """The payload hash of a committed seal, None where its height was declared lost."""

@@ -252,8 +252,6 @@ class Link:
                 break
             wait_ms = FIRST_WAIT_MS if self.connections > before else min(2 * wait_ms, LONGEST_WAIT_MS)
             self._stopping.wait(wait_ms * self._chance.uniform(0.5, 1.0) / 1000)
-        self._client.disconnect()
-        self._client.loop_write()
 
     def _serve(self) -> None:
         """Serves one connection until it ends."""
@@ -285,6 +283,10 @@ class Link:
             if not self.connected and self._clock.monotonic_ms() - began_ms > CONNECT_S * 1000:
                 self.last_error = "no CONNACK"
                 return
+        if self._client.socket() is sock:  # an orderly stop: what is done is acknowledged, or it would all come again
+            self._obey()
+            self._client.disconnect()
+            self._client.loop_write()
 
     def _read(self, is_ready: bool) -> None:
         while is_ready and len(self._batch) < BATCH_MESSAGES:

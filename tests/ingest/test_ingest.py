@@ -1,6 +1,7 @@
 """Ingest with a real ledger and a real broker; only the agreement is played: the test says when a block is made."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tests.ingest.replica import Device, Replica, check_ack, join, until
 Play = Callable[[Callable[[Replica], Awaitable[None]]], None]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     made = Mosquitto(tmp_path_factory.mktemp("broker")).start()
     yield made
@@ -54,10 +55,12 @@ def test_from_the_broker_to_the_ack(play: Play, agents: list[Agent]) -> None:
                 other.send(second.next(20))
             await until(lambda: len(replica.offers) == 9)
             await until(lambda: replica.brokers.status()[0]["undone"] == 0)
+            offered = list(replica.offers)
             assert len(await replica.block()) == 9
             await until(lambda: (device.acked(7), device.acked(8), other.acked(20)) == (3, 3, 3))
             for found in device.acks() + other.acks():
                 check_ack(found, replica)
+            assert not any(replica.ingest.has_readings(key) for key in offered), "beside the chain now"
             status = replica.ingest.status()
             assert (status["seals"], status["readings"], status["pending"]) == (9, 12, 0)
             await until(lambda: any("/live/8" in message.topic for message in device.inbox))
@@ -90,6 +93,26 @@ def test_durable_before_puback_and_taken_up_after_a_restart(play: Play, agents: 
             await until(lambda: device.acked() == 5)
     play(before)
     play(after)
+
+
+def test_no_puback_and_no_offer_while_the_disk_is_busy(play: Play, agents: list[Agent]) -> None:
+    agent = agents[0]
+
+    async def what(replica: Replica) -> None:
+        async with Device(agent, replica) as device:
+            is_free = threading.Event()
+            replica.pool.submit(is_free.wait, 20)
+            try:
+                device.send(agent.next())
+                await until(lambda: replica.ingest.chains.counts() == (1, 0))
+                await asyncio.sleep(0.2)
+                assert replica.brokers.status()[0]["undone"] == 1 and replica.offers == {}
+                assert not replica.ingest.has_readings(next(iter(replica.ingest.chains.pending_hashes)))
+            finally:
+                is_free.set()
+            await until(lambda: replica.brokers.status()[0]["undone"] == 0 and len(replica.offers) == 1)
+            assert replica.ingest.has_readings(next(iter(replica.offers)))
+    play(what)
 
 
 def test_replay_is_acked_again_and_nothing_is_doubled(play: Play, agents: list[Agent]) -> None:
@@ -228,6 +251,26 @@ def test_what_a_block_refuses_is_not_ordered_again(play: Play, agents: list[Agen
             await until(lambda: sum(replica.refused(agent).values()) == 4)
             assert replica.offers == {}
             device.send(theirs.next())
+            await until(lambda: len(replica.offers) == 1)
+    play(what)
+
+
+def test_a_refusal_by_a_block_holds_until_the_registry_changes(play: Play, agents: list[Agent]) -> None:
+    """As after a meter was replaced: what one block has refused may be right after another."""
+    agent = agents[0]
+    data = agent.next()
+
+    async def what(replica: Replica) -> None:
+        async with Device(agent, replica) as device:
+            device.send(data)
+            await until(lambda: len(replica.offers) == 1)
+            leaf = replica.offers.popitem()[1].data
+            replica.ingest.executed("trade", 1, [leaf], [REASONS.index("wrong_meter_epoch")])
+            assert replica.forgotten == [verify.item_key(leaf)]
+            device.send(data)
+            await until(lambda: replica.refused(agent) == {"wrong_meter_epoch": 2})
+            replica.ingest.executed("trade", 2, [replica.operator.transaction()], [0])
+            device.send(data)
             await until(lambda: len(replica.offers) == 1)
     play(what)
 

@@ -97,6 +97,26 @@ def test_puback_only_after_done(broker: Mosquitto, meter: paho.Client, version: 
     assert len(again.messages) == 2
 
 
+def test_an_orderly_stop_acknowledges_what_is_done(broker: Mosquitto, meter: paho.Client) -> None:
+    inbox = Inbox()
+    first = link(broker, inbox, ["a/+/envelope"])
+    until(lambda: first.subscribed)
+    for number in range(50):
+        meter.publish("a/1/envelope", b"%d" % number, qos=1)
+    seen = 0
+    while seen < 50:
+        fresh = inbox.wait(lambda all: len(all) > seen)[seen:]  # noqa: B023
+        seen += len(fresh)
+        first.done([message.token for message in fresh])
+    first.stop()
+    again = Inbox()
+    second = link(broker, again, ["a/+/envelope"])
+    until(lambda: second.subscribed)
+    meter.publish("a/1/envelope", b"after", qos=1)
+    assert again.payloads(1) == [b"after"]
+    second.stop()
+
+
 def test_token_of_an_old_connection_acknowledges_nothing(broker: Mosquitto, meter: paho.Client) -> None:
     inbox = Inbox()
     here = link(broker, inbox, ["a/+/envelope"])
