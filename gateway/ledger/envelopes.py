@@ -79,7 +79,7 @@ class Envelopes:
         return self._last_key + 1
 
     def put(self, items: Iterable[Verified]) -> int:
-        """Appends envelopes (each payload once) that are not here yet, inside the caller's transaction; returns how many.
+        """Appends envelopes that are not here yet, each payload once, in the caller's transaction; returns how many.
 
         Refused `busy` when too many wait already: the sender is not told that it is safe, and tries again."""
         fresh = [item for item in items if item.payload_hash not in self._pending]
