@@ -62,7 +62,7 @@ def test_primary_repeats_a_seal(tmp_path: Path, broker: Mosquitto) -> None:
                 await replica.block()
             await until(lambda: device.acked() == 3)
             codes = await replica.block(*leaves)
-            assert [REASONS[code] for code in codes] == ["wrong_height"] * 3
+            assert [REASONS[code] for code in codes] == ["wrong_height", "wrong_height", "duplicate"]
             assert replica.refused() == {} and replica.ingest.replays == 3
             device.inbox.clear()
             device.send(envelopes[0])
