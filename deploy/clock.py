@@ -121,7 +121,8 @@ class ClockKeeper:
         """Moves the clock to now, as far as the slowest participant lets it; returns the label in ms."""
         monotonic_us = time.monotonic_ns() // 1000
         passed_us = monotonic_us - self._monotonic_us
-        limit_ms = min(self._stop_ms, self.slowest_ms() + LEAD_MS)
+        # never below the label: who opens the clock for the first time has seen no label yet, and must see this one
+        limit_ms = max(self._label_us // 1000, min(self._stop_ms, self.slowest_ms() + LEAD_MS))
         wished_us = self._label_us + passed_us * self.speed
         if wished_us > limit_ms * 1000 and limit_ms < self._stop_ms:
             self.held_ms += passed_us // 1000

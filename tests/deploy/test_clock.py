@@ -61,6 +61,20 @@ def test_waits_for_the_slowest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert again.now_ms() == looker.now_ms() and keeper.slowest_ms() == START_MS + LEAD_MS
 
 
+def test_who_comes_when_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sees the label at which it stands, even when it was told to stop in the past."""
+    wire = Wire(monkeypatch)
+    keeper = ClockKeeper(tmp_path, START_MS, 600, [])
+    keeper.run_until(START_MS + 3_600_000)
+    keeper.step()
+    wire.pass_ms(1000)
+    keeper.step()
+    keeper.run_until(0)
+    wire.pass_ms(1000)
+    assert keeper.step() == START_MS + 600_000
+    assert SharedClock(tmp_path).now_ms() == START_MS + 600_000
+
+
 def test_never_goes_back_under_a_busy_keeper(tmp_path: Path) -> None:
     keeper = ClockKeeper(tmp_path, START_MS, 600, [])
     keeper.run_until(START_MS + 10**9)
