@@ -42,6 +42,13 @@ Settings = namedtuple("Settings", (
     "measurement", "configuration"))
 
 ANOTHER = -1  # no broker's number: whatever is connected next has seen nothing yet
+HINTS = {  # what to do about a refusal that does not go away by itself
+    "not_enrolled": ": the operator has to approve this agent (enroll approve)",
+    "revoked": ": this agent's key is no longer accepted; the operator knows why",
+    "not_its_point": ": the point is enrolled for another agent",
+    "wrong_area": ": area in the configuration is not the gateway's",
+    "fork": ": this key has signed another seal for that height; was the data folder lost, restored or copied?",
+}
 SAVE_TRUST_MS = 10000  # a wait: trust may be this old after a crash, the next ack renews it
 
 
@@ -287,9 +294,13 @@ class Agent:
 
     def _take_advice(self, found):
         """Refusals and wanted ranges: believed as far as sending again goes, and trusted with nothing."""
+        told = set()
         for refusal in found.refused:
             self.counts["refused"] += 1
-            self._alarm("point %d, seal %d was refused: %s" % (refusal.point, refusal.height, refusal.reason))
+            if (refusal.point, refusal.reason) not in told:  # a backlog is refused as a whole: one line says it
+                told.add((refusal.point, refusal.reason))
+                self._alarm("point %d, seal %d was refused: %s%s" % (
+                    refusal.point, refusal.height, refusal.reason, HINTS.get(refusal.reason, "")))
         for wanted in found.wanted:
             chain = self.book.chains.get(wanted.point)
             if chain is None or wanted.first > wanted.last or wanted.first <= chain.acked:

@@ -168,7 +168,11 @@ def test_advice_alone_trims_nothing() -> None:
     advice = ack_codec.Ack(b"", b"", [], [ack_codec.Refusal(1, 1, "not_enrolled")], [ack_codec.Wanted(1, 1, 10**9)])
     rig.obey(rig.agent.on_ack(ack_codec.encode(advice), NOW_S, 0))
     assert rig.agent.outbox.items and rig.journal.trimmed == 0
-    assert rig.agent.status(0)["refused"] == 1 and "not_enrolled" in rig.agent.last_error
+    assert rig.agent.status(0)["refused"] == 1 and "enroll approve" in rig.agent.last_error
+    many = [ack_codec.Refusal(1, height, "fork") for height in range(1, 40)]
+    before = len(rig.alarms)
+    rig.obey(rig.agent.on_ack(ack_codec.encode(ack_codec.Ack(b"", b"", [], many, [])), NOW_S, 0))
+    assert len(rig.alarms) == before + 1
 
 
 def test_two_certificates_for_one_height_stop_the_node_for_good() -> None:
