@@ -1,4 +1,4 @@
-"""`gridseal verify`: exit 0 good, 1 bad, 2 unreadable, each with its reason; and `gateway init`, `status` on nonsense."""
+"""`gridseal verify`: exit 0 good, 1 bad, 2 unreadable, with its reason; `gateway init` and `status` on nonsense."""
 
 from __future__ import annotations
 
