@@ -112,6 +112,15 @@ class Supervisor:
         await _end(running.process, wait_s)
         self.write_list()
 
+    async def start_again(self, name: str) -> None:
+        """Starts a program again that was ended, or had given up."""
+        running = self.running[name]
+        if not running.is_down_for_good:
+            raise ValueError(f"{name} was not ended")
+        running.is_down_for_good = False
+        await self._launch(running)
+        self._tasks.append(asyncio.create_task(self._keep(running), name=name))
+
     async def stop(self, kinds: tuple[str, ...] = ()) -> None:
         """Ends all programs (those of `kinds` first, in that order)."""
         self._stopping = True

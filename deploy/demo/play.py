@@ -233,14 +233,14 @@ class Demo:
     def prove(self, reader: Reader) -> dict[str, int]:
         """Exports proofs of random readings and verifies them, by the commands."""
         chance = random.Random(self.args.seed)
-        good = 0
+        good, replica = 0, self.homes()[0].name.rpartition("-")[2]
         for number in range(PROOFS):
             point = chance.choice([point.number for bus in self.buses for point in bus.points])
             minute = chance.randrange(self.args.hours * 60)
             path = self.folder / f"reading-{number + 1}.proof"
             at_ms = self.start_ms + minute * 60_000
-            self.type("proof", "export", str(path), "--area-folder", str(self.area), "--point", str(point),
-                      "--from", str(at_ms))
+            self.type("proof", "export", str(path), "--area-folder", str(self.area), "--replica", replica,
+                      "--point", str(point), "--from", str(at_ms))
             verdict = self.type("verify", "proof", str(path), "--trust", str(self.area / "genesis.cbor"))
             good += verdict["verdict"] == "good"
         return {"tried": PROOFS, "good": good}

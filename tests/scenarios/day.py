@@ -24,6 +24,7 @@ class Day(Demo):
     def __init__(self, args: argparse.Namespace) -> None:
         super().__init__(args)
         self.lost: set[str] = set()  # names of replicas that stay away
+        self.trouble: asyncio.Future[None] | None = None
 
     def homes(self) -> list[Path]:
         return [home for home in super().homes() if home.name not in self.lost]
@@ -31,6 +32,27 @@ class Day(Demo):
     def label(self, share: float) -> int:
         """The label time at a share of the day."""
         return self.start_ms + int((self.end_ms - self.start_ms) * share)
+
+    async def _watch_day(self) -> None:
+        """Until the day is over and its trouble too, or one of them fails."""
+        assert self.trouble is not None, "set by play"
+        watching = asyncio.ensure_future(super()._watch_day())
+        try:
+            done, _ = await asyncio.wait((watching, self.trouble), return_when=asyncio.FIRST_EXCEPTION)
+            for one in done:
+                one.result()
+        finally:
+            watching.cancel()
+
+    async def _settle(self) -> bool:
+        """First all that is to come back is back, while the clock runs on: a replica that has left its view alone needs
+        the others' next blocks. Those who stay away are not waited for."""
+        end = time.monotonic() + WAIT_S
+        while not self.lost and not is_whole(await self.status(), self.args.replicas):
+            if time.monotonic() > end:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return await super()._settle()
 
     async def wait_label(self, label_ms: int) -> None:
         """Returns when every agent has done what was due before that label; bounded by the demo's own watch."""
@@ -56,21 +78,27 @@ def make_day(folder: Path, *words: str) -> Day:
 async def play(day: Day, trouble: Callable[[Day], Awaitable[None]]) -> dict[str, Any]:
     """Plays the day with its trouble and returns the demo's report; what `trouble` raises ends it.
 
-    The report has two more keys: "settled", and "processes": the rows of `gateway status --json` at the end.
+    The report has three more keys: "settled"; "processes" and "status", the rows of `gateway status --json` at the end.
     """
     started = time.monotonic()
     try:
         await day.prepare()
         await day.enroll()
-        playing = asyncio.create_task(day.run_day())
-        troubling = asyncio.ensure_future(trouble(day))
-        await asyncio.wait((playing, troubling), return_when=asyncio.FIRST_EXCEPTION)
-        if troubling.done() and troubling.exception():
-            playing.cancel()
-        settled = await playing if not playing.cancelled() and not playing.cancelling() else False
-        await asyncio.wait_for(troubling, WAIT_S)
+        day.trouble = asyncio.ensure_future(trouble(day))
+        settled = await day.run_day()
         report = await asyncio.to_thread(day.make_report, started)
         status = await day.status()
         return {**report, "settled": settled, "processes": status["processes"], "status": status["replicas"]}
     finally:
+        if day.trouble is not None:
+            day.trouble.cancel()
+            await asyncio.wait((day.trouble,))
         await day.close()
+
+
+def is_whole(status: dict[str, Any], replicas: int) -> bool:
+    """All processes live, all replicas answer, see each other and take part."""
+    return (all(row["pid"] is not None for row in status["processes"])
+            and len(status["replicas"]) == replicas
+            and all("silent" not in one and one["active"] and not any(
+                "not connected" in peer["state"] for peer in one["replicas"]) for one in status["replicas"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import signal
 import subprocess
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 from deploy import cli
+from deploy.demo import report as report_room
+from deploy.demo.world import DAY_START_S
 from deploy.supervisor import environment, read_list
+from gateway.ledger.reader import Reader
 from tests import needs
 from tests.house.rooms import imports
 
@@ -90,12 +94,33 @@ def test_an_hour_of_four_replicas(tmp_path: Path) -> None:
     check_report(report, points=12, hours=1, replicas=4)
     assert report["witnesses"]["n"] == 4, "four buses, an agent each"
     assert not processes_of(tmp_path)
+    check_join(tmp_path / "demo")
     proof = tmp_path / "demo" / "reading-1.proof"
     damaged = bytearray(proof.read_bytes())
     damaged[len(damaged) // 2] ^= 1
     proof.write_bytes(damaged)
     trust = ["--trust", str(tmp_path / "demo" / "area" / "genesis.cbor")]
     assert cli.main(["verify", "proof", str(proof), *trust]) == 1
+
+
+def check_join(folder: Path) -> None:
+    """The join with the truth finds a row too many, a row too few and a register that is another."""
+    path = folder / "meters-tcp-truth.csv"
+    truth, last_ms = path.read_text(), (DAY_START_S + 3600) * 1000
+    rows = truth.splitlines()
+    at = next(index for index, row in enumerate(rows) if ",sdm630," in row)
+    place = rows[at].index("0000:") + 5 + 4 * 0x48  # SDM630: imported energy, kWh, a float in two registers
+    lacking, changed, more = rows.copy(), rows.copy(), rows.copy()
+    del lacking[at]
+    changed[at] = rows[at][:place] + "447a0000" + rows[at][place + 8:]  # 1,000.0
+    more.append("99" + rows[at][rows[at].index(","):])
+    with contextlib.closing(Reader.open(folder / "area" / "replica-3" / "data")) as reader:
+        for lines, difference in ((rows, ""), (lacking, "unknown"), (changed, "altered"), (more, "missing")):
+            path.write_text("\n".join(lines) + "\n")
+            joined = report_room.join(reader, [path, folder / "meters-rtu-truth.csv"], last_ms)
+            assert joined.is_equal == (difference == ""), difference
+            assert not difference or getattr(joined, difference) == 1, (difference, joined)
+    path.write_text(truth)
 
 
 @pytest.mark.slow
