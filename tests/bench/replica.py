@@ -98,8 +98,8 @@ async def run(home: Path, clock_folder: str | None) -> None:
                 await asyncio.sleep(0.05)
         elif words[0] == "load":
             answer = await _load(node, Path(words[1]), int(words[2]), float(words[3]), float(words[4]))
-        answer.update(io=written(), view=node.replica.view, height=node.ledger.stand().heads[0][1],
-                      seals=node.ingest.seals, refused=node.ingest.status()["refused"], alarms=list(node.driver.alarms))
+        shown = node.status()
+        answer.update(io=written(), **{name: shown[name] for name in ("view", "height", "seals", "refused", "alarms")})
         print(json.dumps(answer), flush=True)
         for failed in (node.driver.failed, node.ingest.failed):
             if failed.done():
@@ -130,7 +130,7 @@ async def _load(node: Node, file: Path, rate: int, seconds: float, at: float) ->
         await asyncio.sleep(0.005)
     return {"took_ms": watch.took_ms[before:], "consensus_ms": watch.consensus_ms[before:], "groups": len(groups),
             "decisions": watch.decisions - decisions, "wall_s": time.perf_counter() - at,
-            "cpu_s": time.process_time() - cpu_s, "refused": node.ingest.status()["refused"]}
+            "cpu_s": time.process_time() - cpu_s}
 
 
 if __name__ == "__main__":
