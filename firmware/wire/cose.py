@@ -46,10 +46,7 @@ def external_data(kind, chain_id):
 def digest(payload, kind, chain_id):
     """Returns SHA-256 of the Sig_structure: the 32 bytes that are signed (RFC 9052, section 4.4)."""
     data = external_data(kind, chain_id)
-    hasher = hashlib.sha256(_STRUCTURE_HEAD)
-    hasher.update(cbor.head(2, len(data)))
-    hasher.update(data)
-    hasher.update(cbor.head(2, len(payload)))
+    hasher = hashlib.sha256(_STRUCTURE_HEAD + cbor.head(2, len(data)) + data + cbor.head(2, len(payload)))
     hasher.update(payload)
     return hasher.digest()
 

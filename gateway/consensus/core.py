@@ -87,6 +87,8 @@ class Core:
         self._heads = {head.channel: head for head in executed.heads}
         self._state_root = executed.state_root
         self._decided_time_s = executed.time_s
+        self._newest_place: tuple[int, ...] = ()  # what the newest time was found for
+        self._newest_s = 0
         self._started_s = self._now.label_ms // 1000
         self._stable: Stable | None = None
         self._ahead: Stable | None = None  # proven, not yet reached
@@ -195,7 +197,13 @@ class Core:
     # --- memory ---
 
     def _newest_time_s(self) -> int:
-        """Time of the newest batch accepted: the next one must not be older."""
+        """Time of the newest batch accepted: the next one must not be older. Asked for at every event, so kept."""
+        place = (self.view, self._accepted_high, self.last_decided, len(self._unaccepted))
+        if place != self._newest_place:
+            self._newest_place, self._newest_s = place, self._find_newest_time_s()
+        return self._newest_s
+
+    def _find_newest_time_s(self) -> int:
         newest = self._decided_time_s
         for n in range(self.last_decided + 1, self._accepted_high + 1):
             slot = self._log.get(n)

@@ -1,10 +1,13 @@
 """Makes signed messages from values past the guard, and values from signed messages: checked once, remembered."""
 
-from firmware.wire import cbor, cose
+from functools import lru_cache
+
+from firmware.wire import cbor
 from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields
 from gateway.consensus import messages
 from gateway.consensus.guard import Guard, header_payload
+from gateway.consensus.keys import parse
 from gateway.consensus.messages import Message
 from gateway.consensus.types import Head, Keys, Settings
 
@@ -13,6 +16,14 @@ from gateway.consensus.types import Head, Keys, Settings
 KNOWN_MESSAGES = 4096
 # Small messages only: a batch is asked for once, a VIEW-CHANGE is kept by its owner.
 KNOWN_BYTES = messages.VOTE_BYTES
+
+
+@lru_cache(maxsize=32)  # the votes for one block have one payload, and blocks come several at a time
+def decode_header_vote(payload: bytes) -> tuple[int, Head]:
+    """(epoch, head) of a HEADER-VOTE; raises Refused `malformed`."""
+    fields = cbor.decode(payload)
+    check_fields(fields, ("u", "t", "u", "b32"))
+    return fields[0], Head(*fields[1:])
 
 
 class Mail:
@@ -44,7 +55,7 @@ class Mail:
         known = self._known.get(signed)
         if known is not None:
             return known
-        message = messages.decode(cose.parse(signed).payload, self._epoch, self._size)
+        message = messages.decode(parse(signed).payload, self._epoch, self._size)
         self._peeked = (signed, message)
         return message
 
@@ -62,14 +73,13 @@ class Mail:
 
     def peek_header(self, signed: bytes) -> tuple[Head, int, bytes]:
         """(what a header vote says, the member that it names, the signature), not yet checked; raises Refused."""
-        parsed = cose.parse(signed)
-        fields = cbor.decode(parsed.payload)
-        check_fields(fields, ("u", "t", "u", "b32"))
-        check(fields[0] == self._epoch, "wrong_epoch", self._epoch, fields[0])
+        parsed = parse(signed)
+        epoch, head = decode_header_vote(parsed.payload)
+        check(epoch == self._epoch, "wrong_epoch", self._epoch, epoch)
         member = self._members.get(parsed.kid)
         if member is None:
             raise Refused("unknown_signer", None, parsed.kid)
-        return Head(*fields[1:]), member, parsed.signature
+        return head, member, parsed.signature
 
     def check_header(self, signed: bytes) -> None:
         """Raises Refused unless the member that a header vote names signed it."""
@@ -77,7 +87,7 @@ class Mail:
 
     def recall(self, signed: bytes) -> Message:
         """An own message out of the votes log: trusted, and told to the guard."""
-        parsed = cose.parse(signed)
+        parsed = parse(signed)
         message = messages.decode(parsed.payload, self._epoch, self._size)
         self.guard.observe(message, parsed.payload)
         return message

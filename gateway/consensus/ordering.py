@@ -30,8 +30,10 @@ class Ordering(Core):
     def _propose(self) -> None:
         """As primary: closes every batch that is due, `depth` of them ahead of execution at most."""
         while self.is_primary and not self.is_halted and self._behind is None and not self._unaccepted:
-            self._pass_decided()
             n = self._accepted_high + 1
+            if self._log.get(n) is not None:
+                self._pass_decided()
+                n = self._accepted_high + 1
             if n not in self._log or n - self.last_executed > self._settings.depth:
                 return
             if self._pool.is_due(self._now, self._accepted_high == self.last_decided):
@@ -111,6 +113,8 @@ class Ordering(Core):
 
     def _accept_next(self) -> None:
         """Accepts proposals in the order of n, as far as they are checked and timely."""
+        if self._log.get(self._accepted_high + 1) is None:
+            return
         while self.active and not self.is_halted and not self._unaccepted:
             self._pass_decided()
             slot = self._log.get(self._accepted_high + 1)

@@ -178,8 +178,7 @@ class Stability(Ordering):
     def _look_ahead(self) -> None:
         """Goes for blocks when the votes under way have not led to a proven checkpoint in time."""
         ahead = self._ahead
-        if ahead is None:
-            return
+        assert ahead is not None
         if self.last_decided < ahead.n and self._now.wait_ms >= self._ahead_ms + GRACE_MS:
             self._ahead = None
             self._jump(ahead)

@@ -25,11 +25,14 @@ class Timing(CatchUp):
         if self._is_primary_faulty and self.active and not self.is_halted:
             self._stop(self.view + 1)
         self._accept_next()
-        self._look_ahead()
+        if self._ahead is not None:
+            self._look_ahead()
         self._watch_primary()
-        self._watch_view_change()
+        if not self.active:
+            self._watch_view_change()
         self._propose()
-        self._tell()
+        if self._pool.overdue:
+            self._tell()
         if self._wanted:
             self._fetch()
         if self._behind is not None and self._now.wait_ms >= self._behind_again_ms():
@@ -67,14 +70,12 @@ class Timing(CatchUp):
 
     def _watch_primary(self) -> None:
         """As backup: stops in this view when a subject has been owed for too long."""
-        if not self._is_watching():
-            self._watches = {}
-            return
-        watches = {}
-        for kind, subject in self._subjects():
-            since = self._watches.get(kind)
-            watches[kind] = since if since and since[:2] == (self.view, subject) else (
-                self.view, subject, self._now.wait_ms)
+        watches: dict[str, tuple[int, object, int]] = {}
+        if self._is_watching():
+            for kind, subject in self._subjects():
+                since = self._watches.get(kind)
+                watches[kind] = since if since and since[1] == subject and since[0] == self.view else (
+                    self.view, subject, self._now.wait_ms)
         self._watches = watches
         deadline = self._watch_deadline_ms()
         if deadline is not None and self._now.wait_ms >= deadline:
@@ -91,7 +92,7 @@ class Timing(CatchUp):
     def _watch_view_change(self) -> None:
         """Stopped, q others as well, and no NEW-VIEW in time: the one after."""
         deadline = self._view_deadline_ms
-        if not self.active and not self.is_halted and deadline is not None and self._now.wait_ms >= deadline:
+        if not self.is_halted and deadline is not None and self._now.wait_ms >= deadline:
             self._lose_patience()
 
     def _lose_patience(self) -> None:

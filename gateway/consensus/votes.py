@@ -126,7 +126,7 @@ class HeaderVotes:
             self._open = {place: None for place in self._open if place[0] != channel or place[1] > height}
 
     def _certify(self, channel: str, height: int, tally: Tally) -> Certified | None:
-        if tally.is_certified or tally.own_hash is None:
+        if tally.is_certified or tally.own_hash is None or len(tally.votes) < self._quorum:
             return None
         signed = sorted((sender, signature) for sender, (said, signature) in tally.votes.items()
                         if said == tally.own_hash)
