@@ -97,13 +97,17 @@ class Duties:
         logger.warning("behind: at n %d, the others' checkpoint is %d; fetching blocks", stand.n, behind.n)
         try:
             blocks = await self.missing.fetch_blocks(behind, [Head(*head) for head in stand.heads])
-            if blocks is None:
-                logger.error("no replica gives the blocks up to n %d", behind.n)
-                return None
+        except Refused as refused:
+            logger.error("a replica sent blocks that do not lead to the proven head: %s", refused)
+            return None
+        if blocks is None:
+            logger.error("no replica gives the blocks up to n %d", behind.n)
+            return None
+        try:
             outcomes = await self.driver.in_ledger(self._ledger.install, behind.n, blocks,
                                                    [tuple(head) for head in behind.heads], behind.state_root)
         except Refused as refused:
-            self.driver.alarm(f"blocks that others certified do not come out here: {refused}")
+            self.driver.alarm(f"blocks that lead to the proven head do not come out here: {refused}")
             return None
         lost = {(head.channel, head.height) for head in await self.driver.in_ledger(self.lost_certificates)}
         for outcome in outcomes:
