@@ -132,23 +132,23 @@ def scene(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
 
 
 def test_an_ordinary_morning(scene: Callable[..., Scene]) -> None:
-    """Two hours with details: every minute of each point, once, with what the meter showed; a clean end."""
+    """An hour with details: every minute of each point, once, with what the meter showed; a clean end."""
     one = scene(details_every_s=900)
     one.start()
-    one.day.run_until(120)
-    wait_for(lambda: all(one.minutes(p)[-1:] == [120] for p in TYPES), "the last reading")
+    one.day.run_until(60)
+    wait_for(lambda: all(one.minutes(p)[-1:] == [60] for p in TYPES), "the last reading")
     for point in TYPES:
         billing = [t for t in one.times(point) if reading_codec.value_of(
             one.gateway.readings[point, t], "1.8.0") is not None]
-        assert [(t - DAY_MS) // MINUTE for t in billing][-119:] == list(range(2, 121))
+        assert [(t - DAY_MS) // MINUTE for t in billing][-59:] == list(range(2, 61))
     assert one.gateway.doubles == 0
-    assert one.check_truth() > 1000
+    assert one.check_truth() > 500
     wait_for(lambda: not one.gateway.pending, "all acked")
     assert one.home.stop() == 0
     status = json.loads((one.home.folder / "data" / "status.json").read_text())
-    assert status["unacked"] == 0 and status["readings"] > 360 and status["bad_acks"] == 0
+    assert status["unacked"] == 0 and status["readings"] > 180 and status["bad_acks"] == 0
     frames = (one.home.folder / "data" / "frames" / "2026-01-01.cbor").read_bytes()
-    assert check_frames(frames, one.gateway.readings) > 300
+    assert check_frames(frames, one.gateway.readings) > 150
     assert [entry[1] for entry in status["heights"]] == [entry[2] for entry in status["heights"]]
 
 
@@ -178,26 +178,26 @@ def check_frames(data: bytes, readings: dict[tuple[int, int], reading_codec.Read
 
 
 def test_kill_9_again_and_again(scene: Callable[..., Scene]) -> None:
-    """Killed at five moments of chance: no height with two payloads (the gateway checks each), nothing twice, nothing
+    """Killed at four moments of chance: no height with two payloads (the gateway checks each), nothing twice, nothing
     missing, chains without a loss."""
     seed = random.randrange(2**32)
     print("seed", seed)
     chance = random.Random(seed)
     one = scene()
     one.start()
-    for stop in (20, 40, 60, 80, 100):
+    for stop in (15, 30, 45, 60):
         one.day.keeper.run_until(DAY_MS + stop * MINUTE)
-        time.sleep(chance.uniform(0.3, 1.8))
+        time.sleep(chance.uniform(0.3, 1.5))
         one.home.kill()
         one.start()
-    one.day.run_until(120)
-    wait_for(lambda: all(one.minutes(p)[-1:] == [120] for p in TYPES), "the last reading")
+    one.day.run_until(75)
+    wait_for(lambda: all(one.minutes(p)[-1:] == [75] for p in TYPES), "the last reading")
     assert one.gateway.doubles == 0
     assert not [found for found in one.gateway.seals if found.lost]
-    assert {found.boot for found in one.gateway.seals} <= {1, 2, 3, 4, 5, 6}
+    assert {found.boot for found in one.gateway.seals} <= {1, 2, 3, 4, 5}
     one.check_truth()
     for point in TYPES:
-        assert not set(range(2, 121)) - set(one.minutes(point)), "the clock waits for a killed agent"
+        assert not set(range(2, 76)) - set(one.minutes(point)), "the clock waits for a killed agent"
 
 
 def test_a_broker_stopped_for_a_while(scene: Callable[..., Scene]) -> None:
