@@ -1,10 +1,11 @@
-"""Makes counts of refusals by agent and reason, and keeps the evidence against agents; bounded, pure."""
+"""Makes counts of what was refused (by agent and reason) and taken, and keeps the evidence against agents; pure."""
 
 from collections import Counter
 from typing import NamedTuple
 
 from firmware.wire import cbor
 from firmware.wire.errors import Refused
+from firmware.wire.seal import Seal
 from firmware.wire.shape import check_fields
 
 # Agents counted one by one: more than one area can have on a broker (2,000 connections). Beyond: all in OTHERS.
@@ -12,6 +13,9 @@ COUNTED_AGENTS = 4096
 UNKNOWN, PEERS, OTHERS = "unknown", "peers", "others"  # whoever is not enrolled; replicas that handed something on
 # An agent that forks once is flagged; eight pairs show how, more show nothing new. 256 x 0.4 KiB.
 EVIDENCE, EVIDENCE_OF_ONE = 256, 8
+ACCEPTED, MARKED = 0, 256  # result codes: taken; from here on taken with marks, bit by bit (transactions.md)
+MARKS = ("clock_not_synchronised", "clock_implausible", "register_fell", "register_jumped", "late",
+         "firmware_not_certified", "heights_lost")
 
 
 class Evidence(NamedTuple):
@@ -40,6 +44,23 @@ class Refusals:
         self.by_agent.setdefault(who, Counter())[reason] += 1
 
 
+class Taken:
+    """What blocks have taken since this process began."""
+
+    def __init__(self) -> None:
+        self.seals = self.readings = self.newest_ms = 0
+        self.marked: Counter[str] = Counter()
+
+    def count(self, seal: Seal, code: int) -> None:
+        """A seal that a block took, with its result code."""
+        self.seals += 1
+        self.readings += seal.count
+        self.newest_ms = max(self.newest_ms, seal.last_ms)
+        for bit, name in enumerate(MARKS):
+            if code >= MARKED and code >> bit & 1:
+                self.marked[name] += 1
+
+
 class Flagged:
     """Agents that have signed two truths, and what proves it."""
 
@@ -56,6 +77,11 @@ class Flagged:
 
     def kids(self) -> list[str]:
         return sorted({item.kid.hex() for item in self.evidence})
+
+
+def is_accepted(code: int) -> bool:
+    """Does this result code say that a block took the item?"""
+    return code == ACCEPTED or code >= MARKED
 
 
 def encode_evidence(found: Evidence) -> bytes:

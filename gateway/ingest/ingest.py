@@ -13,7 +13,7 @@ Checking the next messages overlaps with writing the last ones. What blocks hold
 import asyncio
 import logging
 import os
-from collections import Counter, OrderedDict, deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -28,11 +28,21 @@ from gateway.ingest import verify
 from gateway.ingest.answers import make_answer
 from gateway.ingest.chains import Chains, Moved, Placed, Verdict
 from gateway.ingest.checker import Checker, Domain, Job, Known, Result
-from gateway.ingest.counters import PEERS, UNKNOWN, Evidence, Flagged, Refusals, decode_evidence, encode_evidence
+from gateway.ingest.counters import (
+    PEERS,
+    UNKNOWN,
+    Evidence,
+    Flagged,
+    Refusals,
+    Taken,
+    decode_evidence,
+    encode_evidence,
+    is_accepted,
+)
 from gateway.ingest.desk import Desk, SealEntry, TransactionEntry
 from gateway.ingest.mqtt import BATCH_MESSAGES, Message, Token
 from gateway.ingest.router import Router
-from gateway.ingest.sides import Clock, Post, Registry, Store
+from gateway.ingest.sides import Clock, Offer, Post, Registry, Store
 from gateway.ingest.verify import VerifiedSeal, VerifiedTransaction, VerifyDigest
 
 logger = logging.getLogger("gridseal.ingest")
@@ -43,9 +53,6 @@ REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again whi
 TRANSACTIONS = 4096  # under way
 DUTIES = 16  # answers made in one visit to the ledger's thread: some milliseconds
 TICK_S = 0.1
-ACCEPTED, MARKED = 0, 256  # result codes (firmware/wire/errors.py, contracts)
-MARKS = ("clock_not_synchronised", "clock_implausible", "register_fell", "register_jumped", "late",
-         "firmware_not_certified", "heights_lost")
 
 
 class Settings(NamedTuple):
@@ -57,22 +64,20 @@ class Settings(NamedTuple):
     ack_interval_ms: int = 10_000
 
 
-class Offer(NamedTuple):
-    """Something to be ordered; the fields of consensus.types.Item."""
-
-    key: bytes
-    kind: str
-    data: bytes
-    request: bytes
-    client: bytes
-
-
 class _Batch(NamedTuple):
     """What is to be made durable, and what follows."""
 
     seals: list[VerifiedSeal]
     tokens: list[Token]
     offers: list[Offer]
+
+
+class _Checking(NamedTuple):
+    """What the checking threads have in hand."""
+
+    tokens: list[Token]
+    jobs: list[Job]
+    results: "asyncio.Task[list[Result]]"
 
 
 class Ingest:
@@ -103,9 +108,9 @@ class Ingest:
         self._durable: set[bytes] = set()  # payload hashes whose readings are here, not yet in a block
         self._transactions: OrderedDict[bytes, None] = OrderedDict()
         self._refused_in_blocks: OrderedDict[bytes, str] = OrderedDict()
-        self.refusals, self.flagged, self.marked = Refusals(), Flagged(), Counter[str]()
+        self.refusals, self.flagged, self.taken = Refusals(), Flagged(), Taken()
         self._router = Router(settings.domain, self.desk, self.refusals, self.checker.agent)
-        self.readings = self.seals = self.newest_ms = self.certified_height = self.replays = 0
+        self.certified_height = self.replays = 0
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = self._loop.create_future()
 
@@ -158,7 +163,7 @@ class Ingest:
 
     async def submit_transaction(self, data: bytes) -> bytes:
         """A transaction from this replica's own interface: its payload hash, or Refused."""
-        found = (await self._check([Job(data, None, False, UNKNOWN)]))[0]
+        found = (await self.checker.check([Job(data, None, False, UNKNOWN)], self._now_s()))[0]
         if isinstance(found, VerifiedTransaction):
             offers: list[Offer] = []
             self._take_transaction(found, data, offers)
@@ -213,9 +218,9 @@ class Ingest:
                 self._transactions.pop(key, None)
                 transactions.append(TransactionEntry(sender, key, index))
                 self._registry_changed()
-            elif code == ACCEPTED or code >= MARKED:
+            elif is_accepted(code):
                 seals.append(SealEntry(found.kid, found.point, found.height, index))
-                self._note(found, code)
+                self.taken.count(found, code)
                 self._follow(self.chains.committed(found.kid, found.point, found.height, key), batch)
             elif self.chains.committed_hash(found.kid, found.point, found.height) == key:
                 self.replays += 1  # proposed again although it is committed: the agent has done nothing wrong
@@ -234,10 +239,11 @@ class Ingest:
     def status(self) -> dict[str, Any]:
         """Counters, safe to show."""
         pending, held = self.chains.counts()
-        return {"readings": self.readings, "seals": self.seals, "newest_ms": self.newest_ms,
+        taken = self.taken
+        return {"readings": taken.readings, "seals": taken.seals, "newest_ms": taken.newest_ms,
                 "refused": dict(self.refusals.by_reason),
                 "refused_by_agent": {who: dict(counts) for who, counts in self.refusals.by_agent.items()},
-                "marked": dict(self.marked), "replays": self.replays, "flagged": self.flagged.kids(),
+                "marked": dict(taken.marked), "replays": self.replays, "flagged": self.flagged.kids(),
                 "pending": pending, "held": held, "unanswered": self.desk.waiting(),
                 "inbox": len(self._inbox) + len(self._requests),
                 "brokers": self._post.status() if self._post else []}
@@ -249,26 +255,37 @@ class Ingest:
         self._news.set()
 
     async def _check_all(self) -> None:
+        """One batch is with the checking threads while the one before is put in order."""
+        ahead: _Checking | None = None
         while True:
-            await self._news.wait()
-            if not self._inbox and not self._requests:
+            if self._inbox or self._requests:
+                begun = self._begin()
+                if ahead is not None:
+                    await self._finish(ahead)
+                ahead = begun
+            elif ahead is not None:
+                await self._finish(ahead)
+                ahead = None
+            else:
                 self._news.clear()
-                continue
-            messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), BATCH_MESSAGES))]
-            now_ms = self._clock.monotonic_ms()
-            jobs = [job for message in messages if (job := self._router.route(message, now_ms)) is not None]
-            requests = [self._requests.popleft() for _ in range(min(len(self._requests), BATCH_MESSAGES))]
-            jobs += [Job(data, None, data[:1] == b"\x82", PEERS) for data in requests]
-            batch = _Batch([], [message.token for message in messages], [])
-            for job, result in zip(jobs, await self._check(jobs), strict=True):
-                self._take(job, result, batch)
-            self._queue(batch)
-            while len(self._storing) > STORING:
-                self._room.clear()
-                await self._room.wait()
+                await self._news.wait()
 
-    async def _check(self, jobs: Sequence[Job]) -> list[Result]:
-        return await self.checker.check(jobs, self._clock.now_ms() // 1000)
+    def _begin(self) -> _Checking:
+        messages = [self._inbox.popleft() for _ in range(min(len(self._inbox), BATCH_MESSAGES))]
+        now_ms = self._clock.monotonic_ms()
+        jobs = [job for message in messages if (job := self._router.route(message, now_ms)) is not None]
+        requests = [self._requests.popleft() for _ in range(min(len(self._requests), BATCH_MESSAGES))]
+        jobs += [Job(data, None, data[:1] == b"\x82", PEERS) for data in requests]
+        return _Checking([message.token for message in messages], jobs, self._loop.create_task(self.checker.check(jobs, self._now_s())))
+
+    async def _finish(self, checking: _Checking) -> None:
+        batch = _Batch([], checking.tokens, [])
+        for job, result in zip(checking.jobs, await checking.results, strict=True):
+            self._take(job, result, batch)
+        self._queue(batch)
+        while len(self._storing) > STORING:
+            self._room.clear()
+            await self._room.wait()
 
     # Placing.
 
@@ -420,14 +437,6 @@ class Ingest:
 
     # Blocks.
 
-    def _note(self, seal: Seal, code: int) -> None:
-        self.seals += 1
-        self.readings += seal.count
-        self.newest_ms = max(self.newest_ms, seal.last_ms)
-        for bit, name in enumerate(MARKS):
-            if code >= MARKED and code >> bit & 1:
-                self.marked[name] += 1
-
     def _refused_by_block(self, seal: Seal, key: bytes, reason: str, batch: _Batch) -> None:
         self._refuse(seal.kid.hex() if self.checker.agent(seal.kid) else UNKNOWN, seal, reason)
         self._refused_in_blocks[key] = reason
@@ -459,6 +468,9 @@ class Ingest:
 
     def _is_in_block(self, seal: Seal) -> bool:
         return self.chains.is_committed(seal.kid, seal.point, seal.height)
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
 
     def _hash_at(self, kid: bytes, point: int, height: int) -> bytes | None:
         """The payload hash of a committed seal, None where its height was declared lost."""

@@ -1,12 +1,22 @@
-"""Says what ingest needs of the rooms around it: registry, ledger, brokers, clock."""
+"""Says what ingest gives to consensus, and what it needs of the rooms around it: registry, ledger, brokers, clock."""
 
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
 from gateway.ingest.answers import Books
 from gateway.ingest.mqtt import Token
 from gateway.ingest.verify import VerifiedSeal
+
+
+class Offer(NamedTuple):
+    """Something to be ordered; the fields of consensus.types.Item."""
+
+    key: bytes
+    kind: str
+    data: bytes
+    request: bytes
+    client: bytes
 
 
 class Registry(Protocol):
