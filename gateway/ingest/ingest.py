@@ -276,7 +276,8 @@ class Ingest:
         jobs = [job for message in messages if (job := self._router.route(message, now_ms)) is not None]
         requests = [self._requests.popleft() for _ in range(min(len(self._requests), BATCH_MESSAGES))]
         jobs += [Job(data, None, data[:1] == b"\x82", PEERS) for data in requests]
-        return _Checking([message.token for message in messages], jobs, self._loop.create_task(self.checker.check(jobs, self._now_s())))
+        results = self._loop.create_task(self.checker.check(jobs, self._now_s()))
+        return _Checking([message.token for message in messages], jobs, results)
 
     async def _finish(self, checking: _Checking) -> None:
         batch = _Batch([], checking.tokens, [])
