@@ -7,17 +7,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire import ack, certificate, cose, genesis, header, identity, merkle, topics, transaction
 from firmware.wire.certificate import Certificate, Member
 from gateway.ingest.checker import Domain
 from gateway.ingest.ingest import Ingest, Offer, Settings
-from gateway.ingest.mqtt import Brokers, Message, TlsFiles
+from gateway.ingest.mqtt import Brokers, Link, Message, TlsFiles
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reader import Reader
-from tests.ingest.broker import Mosquitto
 from tests.ingest.parts import AREA, START_MS, Agent
 
 BOUND_S = 20.0
@@ -35,6 +34,13 @@ class HandClock:
 
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
+
+
+class Listening(Protocol):
+    """A broker that runs."""
+
+    @property
+    def url(self) -> str: ...
 
 
 def make_genesis(agents: Sequence[Agent], operator: Agent, signer: OpenSSLSigner) -> bytes:
@@ -62,7 +68,7 @@ def join(agents: Sequence[Agent]) -> None:
 class Replica:
     """`async with Replica(folder, broker, agents)`; `block()` orders what was offered."""
 
-    def __init__(self, folder: Path, broker: Mosquitto, agents: Sequence[Agent], ack_interval_ms: int = 200):
+    def __init__(self, folder: Path, broker: Listening, agents: Sequence[Agent], ack_interval_ms: int = 200):
         self.folder, self.broker, self.clock = folder, broker, HandClock()
         self.signer, self.operator = Agent(MEMBER).signer, Agent(OPERATOR)
         self.genesis = make_genesis(agents, self.operator, self.signer)
@@ -138,9 +144,13 @@ class Device:
                                  topics.chain_header(AREA, "+")],
                                 self._take, clock=replica.clock, chance=random.Random(6))
 
+    @property
+    def link(self) -> Link:
+        return self._brokers.links[0]
+
     async def __aenter__(self) -> "Device":
         self._brokers.start()
-        await until(lambda: self._brokers.links[0].subscribed)
+        await until(lambda: self.link.subscribed)
         return self
 
     async def __aexit__(self, *_: object) -> None:
