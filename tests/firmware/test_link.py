@@ -196,3 +196,20 @@ def test_the_next_broker_when_one_does_not_answer(tmp_path: Path, pki: Pki, watc
     ("mqtts://host:99999", False)])
 def test_plain_mqtt_is_for_this_machine_only(url: str, is_good: bool) -> None:
     assert (check_url(url) is None) == is_good
+
+
+def test_publishing_while_pubacks_come_in_never_stops(tmp_path: Path, pki: Pki, watched: list[Watched]) -> None:
+    """Two threads meet in paho's and our locks thousands of times; each token comes back, once."""
+    port = free_port()
+    with broker(tmp_path, port):
+        one = Watched([f"mqtt://127.0.0.1:{port}"], pki.identity)
+        watched.append(one)
+        assert one.event() == ("connected", 0)
+        tokens: list[Any] = []
+        for number in range(3000):
+            one.link.publish(TOPIC + "envelope", b"x" * 300, number)
+            while number - len(tokens) >= 20:
+                tokens.append(one.event()[1])
+        while len(tokens) < 3000:
+            tokens.append(one.event()[1])
+        assert sorted(tokens) == list(range(3000))
