@@ -30,6 +30,12 @@ def program(name: str) -> str:
     return find_program(name) or missing(name, "./gridseal test --install")
 
 
+def browser() -> str:
+    """The path of Chromium. It is big, so `--install` leaves it to whoever wants the page looked at."""
+    found = find_program("chromium") or find_program("chromium-browser") or find_program("google-chrome")
+    return found or missing("chromium", "sudo apt install chromium, 300 MB")
+
+
 def vectors(name: str) -> Path:
     """A file or folder of outside test vectors: `vectors("wycheproof/ecdsa_secp256r1_sha256_test.json")`."""
     path = VECTORS / name

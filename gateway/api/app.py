@@ -19,6 +19,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.api import views
+
 HERE = Path(__file__).parent
 FILES = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 HEADERS = (
@@ -66,6 +68,7 @@ class Problem(Json):
 def make_app(source: Source) -> ASGIApp:
     """The application over one source."""
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
+    pages.filters.update(number=views.number_text, moment=lambda text: text.replace("T", " ").replace("Z", ""))
 
     async def status(request: Request) -> Response:
         return Json(source.status())

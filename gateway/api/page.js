@@ -3,16 +3,24 @@
 
 const EVERY_MS = 2000;
 
+// As `views.number_text` writes it: groups of three digits, a real minus sign, a dash for what is not known.
 function shown(value) {
-  return value === null || value === undefined ? "–" : String(value);
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return String(value);
+  return String(value).replace("-", "\u2212").replace(/\B(?=(\d{3})+$)/g, "\u202f");
+}
+
+function moment(time) {
+  return time.replace("T", " ").replace("Z", "");
 }
 
 function row(...cells) {
   const line = document.createElement("tr");
-  for (const [text, isCode] of cells) {
+  for (const [value, isCode] of cells) {
     const cell = document.createElement("td");
     const place = isCode ? cell.appendChild(document.createElement("code")) : cell;
-    place.textContent = shown(text);
+    place.textContent = shown(value);
+    if (typeof value === "number" || value === null) cell.className = "number";
     line.append(cell);
   }
   return line;
@@ -29,10 +37,10 @@ function show(status) {
   }
   document.getElementById("kind").textContent = status.kind;
   document.getElementById("alarms").textContent = status.alarms.join(" · ");
-  fill("points", status.points.map((one) => row([one.point], [one.kid, true], [one.power_w], [one.import_wh],
-    [one.export_wh], [one.height], [one.time])));
+  fill("points", status.points.map((one) => row([one.point], [one.power_w], [one.import_wh], [one.export_wh],
+    [moment(one.time)], [one.height], [one.kid, true])));
   fill("refused", Object.entries(status.refused).map(([reason, count]) => row([reason], [count])));
-  fill("replicas", status.replicas.map((one) => row([one.index], [one.kid, true], [one.state])));
+  fill("replicas", status.replicas.map((one) => row([String(one.index)], [one.state], [one.kid, true])));
 }
 
 async function refresh() {

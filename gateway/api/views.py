@@ -17,6 +17,7 @@ MARKS = ((1, "clock_not_synchronised"), (2, "clock_implausible"), (4, "register_
          (16, "late"), (32, "firmware_not_certified"), (64, "heights_lost"))
 AGENTS_SHOWN = 200  # with refusals, most first; the counters themselves are bounded where they are kept
 POWER_SUM, POWER_IMPORT, POWER_EXPORT = "16.7.0", "1.7.0", "2.7.0"  # OBIS: net, import, export
+POWER_PHASES = ("36.7.0", "56.7.0", "76.7.0")  # net, of one phase: all that a single-phase meter has
 ENERGY_IMPORT, ENERGY_EXPORT = "1.8.0", "2.8.0"
 FRESH_MS = 300_000  # a point whose newest reading is older adds nothing to "power now"
 
@@ -78,12 +79,25 @@ class Standing:
 
 def point_of(taken: reading.Reading, height: int) -> Point:
     """What a page shows of a reading."""
-    power_w = reading.value_of(taken, POWER_SUM)
-    if power_w is None:
-        bought, sold = reading.value_of(taken, POWER_IMPORT), reading.value_of(taken, POWER_EXPORT)
-        power_w = None if bought is None and sold is None else (bought or 0) - (sold or 0)
-    return Point(taken.point, taken.kid, height, taken.time_ms, power_w, reading.value_of(taken, ENERGY_IMPORT),
+    return Point(taken.point, taken.kid, height, taken.time_ms, power_of(taken), reading.value_of(taken, ENERGY_IMPORT),
                  reading.value_of(taken, ENERGY_EXPORT), taken.quality)
+
+
+def power_of(taken: reading.Reading) -> int | None:
+    """Net power in W, import counting up: the meter's own sum, else import less export, else the sum of its phases;
+    None where one of them is missing."""
+    for names in ((POWER_SUM,), (POWER_IMPORT, POWER_EXPORT), POWER_PHASES):
+        here = [name for name in names if reading.has_entry(taken, name)]
+        if here:
+            values = [reading.value_of(taken, name) for name in here]
+            return None if None in values else sum(-one if name == POWER_EXPORT else one
+                                                   for name, one in zip(here, values))
+    return None
+
+
+def number_text(value: int | None) -> str:
+    """For people: groups of three digits, a real minus sign, a dash for what is not known."""
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f").replace("-", "\u2212")
 
 
 def time_text(time_ms: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from deploy import demo as demo_command
 from deploy.demo.play import Demo
 from deploy.supervisor import environment, gridseal
+from firmware.wire import certificate
 
 LOOK_S = 0.02
 WAIT_S = 60.0
@@ -45,8 +46,8 @@ class Day(Demo):
             watching.cancel()
 
     async def _settle(self) -> bool:
-        """First all that is to come back is back, while the clock runs on: a replica that has left its view alone needs
-        the others' next blocks. Those who stay away are not waited for."""
+        """First all that is to come back is back, while the clock runs on: a replica that is behind needs the others'
+        next blocks. Those who stay away are not waited for."""
         end = time.monotonic() + WAIT_S
         while not self.lost and not is_whole(await self.status(), self.args.replicas):
             if time.monotonic() > end:
@@ -97,8 +98,10 @@ async def play(day: Day, trouble: Callable[[Day], Awaitable[None]]) -> dict[str,
 
 
 def is_whole(status: dict[str, Any], replicas: int) -> bool:
-    """All processes live, all replicas answer, see each other and take part."""
+    """All processes live, all replicas answer and see each other, and at most f of them wait for the next view: who
+    lost patience alone may not vote in the present view any more (pbft.md 3.6), but takes part in every block."""
     return (all(row["pid"] is not None for row in status["processes"])
             and len(status["replicas"]) == replicas
-            and all("silent" not in one and one["active"] and not any(
-                "not connected" in peer["state"] for peer in one["replicas"]) for one in status["replicas"]))
+            and all("silent" not in one and not any("not connected" in peer["state"] for peer in one["replicas"])
+                    for one in status["replicas"])
+            and sum(not one["active"] for one in status["replicas"]) <= certificate.faults(replicas))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from deploy.demo import report as reports
-from tests.scenarios.day import Day, make_day, play
+from tests.scenarios.day import Day, is_whole, make_day, play
 
 KINDS = ("agent", "broker", "replica", "primary")
 FIRST, LAST = 0.02, 0.95  # of the day: kills lie between these
@@ -93,10 +93,12 @@ def problems_of(report: dict[str, Any], killed: list[str]) -> list[str]:
         if row["starts"] != 1 + killed.count(row["name"]):
             found.append(f"{row['name']} was started {row['starts']} times and killed {killed.count(row['name'])}")
     for one in report["status"]:
-        if "silent" in one or not one["active"] or one["halted"] or one["alarms"]:
-            found.append(f"{one['folder']}: {one}")
-        elif any("not connected" in peer["state"] for peer in one["replicas"]):
-            found.append(f"{one['folder']}: {one['replicas']}")
+        if "silent" in one or one["halted"] or one["alarms"]:
+            found.append(f"{one['folder']}: {[one.get(name) for name in ('silent', 'halted', 'alarms')]}")
+        elif one["refused"]:
+            found.append(f"{one['folder']} has refused what honest agents sent: {one['refused']}")
+    if not is_whole({"processes": report["processes"], "replicas": report["status"]}, report["replicas"]["count"]):
+        found.append(f"not whole: {report['status']}")
     return found
 
 

@@ -34,7 +34,10 @@ def check_judge(report: dict[str, object]) -> None:
     assert any("is down" in problem for problem in kills.problems_of(worse, killed))
     worse = copy.deepcopy(report)
     worse["status"][0]["replicas"][1]["state"] = "not connected"  # type: ignore[index]
-    assert any("not connected" in problem for problem in kills.problems_of(worse, killed))
+    assert any("not whole" in problem for problem in kills.problems_of(worse, killed))
+    worse = copy.deepcopy(report)
+    worse["status"][0]["active"] = worse["status"][1]["active"] = False  # type: ignore[index]
+    assert any("not whole" in problem for problem in kills.problems_of(worse, killed))
     assert kills.problems_of({**report, "settled": False, "good": False}, killed)
 
 
