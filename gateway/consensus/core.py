@@ -183,9 +183,10 @@ class Core:
         self._status_gap_ms = STATUS_BUSY_MS
 
     def _take_ready(self) -> Ready:
-        """Empties the outbox."""
+        """Empties the outbox. A compact log holds the new records too: it alone is written, so that no crash leaves the
+        old low mark beside promises that lie beyond its window."""
         compact = self._compact() if self._is_compacting else None
-        ready = Ready(self._records, compact, self._sends, self._checks, self._decisions, self._certified,
+        ready = Ready([] if self._is_compacting else self._records, compact, self._sends, self._checks, self._decisions, self._certified,
                       self._submitted, self._behind_duty, self._alarms)
         self._records, self._sends, self._checks, self._decisions = [], [], [], []
         self._certified, self._submitted, self._alarms = [], [], []

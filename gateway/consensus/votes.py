@@ -33,6 +33,7 @@ class HeaderVotes:
         self._window = window
         self._tallies: dict[str, dict[int, Tally]] = {channel: {} for channel in channels}
         self.floors: dict[str, int] = {channel: 0 for channel in self._tallies}  # up to here nothing is asked any more
+        self._settled: dict[str, int] = {}  # height of the newest stable checkpoint's head
         self._heads: dict[str, int] = {channel: 0 for channel in self._tallies}
         self._open: dict[tuple[str, int], None] = {}  # executed here, not certified
 
@@ -95,14 +96,17 @@ class HeaderVotes:
         return bool(self._open)
 
     def become_stable(self, heads: Sequence[Head]) -> None:
-        """Forgets the certified heights below a stable checkpoint's heads."""
+        """Forgets the certified heights below the heads of the stable checkpoint before this one: later certificates may
+        be on their way to the ledger only, and where nobody else has them (n = 1) a crash would lose them for ever."""
         for head in heads:
             tallies = self._tallies.get(head.channel)
             if tallies is None:
                 continue
-            floor = head.height - 1
+            settled = self._settled.get(head.channel, 0)
+            self._settled[head.channel] = head.height
+            floor = settled - 1
             for height in sorted(tallies):
-                if height < head.height and tallies[height].own_hash is not None and not tallies[height].is_certified:
+                if height < settled and tallies[height].own_hash is not None and not tallies[height].is_certified:
                     floor = height - 1
                     break
             self._raise_floor(head.channel, floor)

@@ -73,6 +73,8 @@ def _pause(world: Any) -> str:
 
 
 def _flap(world: Any) -> str:
+    if world.profile.size == 1:
+        return "no link"
     sender, receiver = world.chance.sample(range(world.profile.size), 2)
     cut = world.network.cut
     if (sender, receiver) in cut:

@@ -167,7 +167,8 @@ class Judge:
         self.world.seen["compactions"] += 1
         if machine.is_honest:
             record = self.records[machine.index]
-            record.durable = set(promises.read(machine.votes.synced))
+            record.durable = set()
+            self.on_synced(machine, machine.votes.synced)
             invariants.check_still_durable(self, machine)
 
     def on_executed(self, machine: Any, n: int, block: Block | None) -> None:

@@ -30,7 +30,8 @@ MUTATIONS = {
         _WIRE, "return (member_count + faults(member_count) + 2) // 2",
         "return (member_count + faults(member_count) + 2) // 2 - 1", "two quorums share a liar only"),
     "no disk": Mutation(
-        _ROOM + "core", "ready = Ready(self._records, compact,", "ready = Ready([], compact,",
+        _ROOM + "core", "Ready([] if self._is_compacting else self._records, compact,",
+        "Ready([], compact,",
         "promises die in a crash"),
     "certificate unwritten": Mutation(
         _ROOM + "ordering", "self._persist(durable.prepared(slot.n, proof, commit))", "pass",
