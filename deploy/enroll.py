@@ -18,6 +18,9 @@ import cbor2
 from deploy import certificates
 from deploy.clock import open_clock
 from deploy.operator import Outcome, Person
+from firmware import config, meters
+from firmware.board import linux
+from firmware.config import BadConfig
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire import genesis, identity, transaction
 from firmware.wire.errors import Refused
@@ -71,8 +74,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     approve.add_argument("request", type=Path, help="the device's folder, or its request.cbor")
     approve.add_argument("--point", action="append", default=[], metavar="NUMBER[:RATIO]",
                          help="a metering point it serves, with its CT/VT ratio if it has one, as 7:200/5; repeat")
-    approve.add_argument("--maker", default="")
-    approve.add_argument("--model", default="", help="the meter's model")
+    approve.add_argument("--maker", default="", help="the meter's maker (default: by its type in the meter.toml)")
+    approve.add_argument("--model", default="", help="the meter's model (default: by its type in the meter.toml)")
     approve.add_argument("--serial", default="", help="the meter's serial number")
     approve.add_argument("--note", default="")
     approve.set_defaults(run=_approve)
@@ -178,7 +181,8 @@ def _write_meter(args: argparse.Namespace, area: str, brokers: list[str]) -> Non
 def _approve(args: argparse.Namespace) -> int:
     path = args.request / "request.cbor" if args.request.is_dir() else args.request
     area = area_name(args.area_folder)
-    points = [_point_entry(args, area, text) for text in args.point]
+    tables = _tables_of(path.parent)
+    points = [_point_entry(args, area, text, tables) for text in args.point]
     person = Person(args.area_folder)
     kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
                                          args.clock)
@@ -188,14 +192,29 @@ def _approve(args: argparse.Namespace) -> int:
     return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))
 
 
-def _point_entry(args: argparse.Namespace, area: str, text: str) -> transaction.PointEntry:
+def _tables_of(folder: Path) -> dict[int, meters.Meter]:
+    """Returns the meter table of each point in the folder's meter.toml; none where there is no such file."""
+    if not (folder / linux.CONFIG_NAME).exists():
+        return {}
+    try:
+        settings, _ = linux.load_config(folder)
+    except BadConfig as error:
+        raise ValueError(str(error)) from error
+    return {place.point: place.meter for place in config.places(settings)}
+
+
+def _point_entry(args: argparse.Namespace, area: str, text: str,
+                 tables: dict[int, meters.Meter]) -> transaction.PointEntry:
     number, _, ratio = text.partition(":")
     numerator, _, denominator = (ratio or "1/1").partition("/")
     try:
-        return transaction.PointEntry(int(number), area, "trade", int(numerator), int(denominator or 1), bytes(32),
-                                      args.maker, args.model, args.serial, None, None)
+        point, over, under = int(number), int(numerator), int(denominator or 1)
     except ValueError as error:
         raise ValueError(f"--point: expected a number, or one with a ratio as 7:200/5, not {text!r}") from error
+    table = tables.get(point)
+    known = (meters.map_hash(table), table.maker, table.model) if table else (bytes(32), "", "")
+    return transaction.PointEntry(point, area, "trade", over, under, known[0], args.maker or known[1],
+                                  args.model or known[2], args.serial, None, None)
 
 
 def _revoke(args: argparse.Namespace) -> int:

@@ -271,24 +271,34 @@ class Driver:
             self._jobs.put_nowait(behind)
 
     async def _keep_ledger(self) -> None:
-        """The ledger's jobs, one after the other."""
+        """The ledger's jobs, one after the other; certificates that wait go along with the decision behind them."""
         while True:
-            job = await self._jobs.get()
-            if isinstance(job, Decision):
-                await self._execute(job)
-            elif isinstance(job, Certified):
-                await self.in_ledger(self._rooms.certify, job)
-                self._rooms.certified(job)
-            else:
+            jobs = [await self._jobs.get()]
+            while isinstance(jobs[-1], Certified) and not self._jobs.empty():
+                jobs.append(self._jobs.get_nowait())
+            certificates = [job for job in jobs if isinstance(job, Certified)]
+            last, decision = jobs[-1], None
+            if isinstance(last, Decision) and last.n > self._last_executed:  # else it came by catching up
+                decision = last
+            if certificates or decision:
+                await self._do(certificates, decision)
+            if isinstance(last, Behind):
                 await self._install()
 
-    async def _execute(self, decision: Decision) -> None:
-        if decision.n <= self._last_executed:
-            return  # came by catching up in the meantime
-        outcome = await self.in_ledger(self._rooms.execute, decision)
-        self._last_executed = decision.n
-        self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
-        self._rooms.executed(outcome)
+    async def _do(self, certificates: Sequence[Certified], decision: Decision | None) -> None:
+        outcome = await self.in_ledger(self._visit, certificates, decision)
+        for certified in certificates:
+            self._rooms.certified(certified)
+        if decision:
+            self._last_executed = decision.n
+            self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
+            self._rooms.executed(outcome)
+
+    def _visit(self, certificates: Sequence[Certified], decision: Decision | None) -> Any:
+        """In the ledger's thread."""
+        for certified in certificates:
+            self._rooms.certify(certified)
+        return self._rooms.execute(decision) if decision else None
 
     async def _install(self) -> None:
         """Catches up, outside of the votes: decisions that come meanwhile wait behind."""

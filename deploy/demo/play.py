@@ -127,9 +127,9 @@ class Demo:
             home = self.folder / bus.name
             await asyncio.to_thread(self.type, "enroll", "request", str(home), *area)
             points = [word for point in bus.points for word in ("--point", f"{point.number}:{point.ratio}/1")]
-            await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points, *clock)
             (home / "meter.toml").write_text(world.meter_file(AREA, area_brokers(self.area), bus,
                                                               self.ports[bus.name]))
+            await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points, *clock)
         self.say(f"enrolled {len(self.buses)} agents for {self.args.meters} points")
         for bus in self.buses:
             home = self.folder / bus.name

@@ -164,8 +164,10 @@ class Checker:
         area, chain_id, _, channels = self._domain
         try:
             if not job.is_envelope:
-                return verify.check_transaction(job.topic, job.data, self._cache, chain_id, area, self._verify_digest,
-                                                now_s, channels)
+                request = verify.open_transaction(job.topic, job.data, self._cache, chain_id, area, now_s, channels)
+                if self._is_verified(request.payload_hash, request.leaf):  # peers hand on what is overdue, all of them
+                    return VerifiedTransaction(*request[:4])
+                return verify.finish_transaction(request, self._verify_digest)
             opened = verify.open_envelope(job.topic, job.data, self._cache, chain_id, area)
             if opened.payload_hash in self._under_way:
                 return Known(opened.seal)

@@ -24,6 +24,10 @@ COSE_BYTES = 128  # tag, headers, kid and signature around a payload take 89
 # A seal's payload is at most 17 longest fields: 9 x 9 + 5 x 34 + 10 bytes; with COSE's share below this.
 SEAL_BYTES = 512
 
+# A leaf is asked about some eight times from its proposal to its block. Two full batches; 16 MiB if all leaves are as
+# long as a transaction may be.
+SEEN_LEAVES = 1024
+
 KID_AT = 9  # tag 18, array of 4, protected bytes, map of one: the kid follows
 
 VerifyDigest = Callable[[bytes, bytes, bytes], bool]
@@ -209,6 +213,7 @@ def check_claim(claim: Claim, verify_digest: VerifyDigest) -> None:
         raise Refused("bad_signature", claim.public_key, claim.signature)
 
 
+@lru_cache(SEEN_LEAVES)
 def item_key(leaf: bytes) -> bytes:
     """A leaf's identity: the hash of its payload, whatever the signature's bytes; of bytes that are no message, their
     own hash (a batch that holds them is refused by `inspect_batch`, but it must be nameable before)."""
@@ -293,6 +298,7 @@ def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
     return quick.digest(payload, kind, chain_id)
 
 
+@lru_cache(SEEN_LEAVES)
 def read_leaf(leaf: bytes) -> tuple[str, bytes, bytes, bytes]:
     """(kind "seal" or "tx", kid, payload, signature) of a block's leaf; Refused for anything else."""
     found = quick.read_seal(leaf)

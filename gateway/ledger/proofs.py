@@ -43,12 +43,13 @@ def prove_items(reader: Reader, channel: str, height: int, indexes: Sequence[int
     if certificate is None:
         raise Refused("too_few_signers", "a certificate", None)
     hashes = whole.hashes
-    items = []
     for index in indexes:
         if not 0 < index < len(hashes):
             raise ValueError(f"no leaf {index} in block {height}")
-        items.append(ItemProof(whole.leaves[index - 1], index, len(hashes), merkle.path(hashes, index)))
-    return BlockProof(whole.header, certificate, whole.meta, merkle.path(hashes, 0), whole.results, items)
+    meta_path, *item_paths = merkle.paths(hashes, [0, *indexes])
+    items = [ItemProof(whole.leaves[index - 1], index, len(hashes), path)
+             for index, path in zip(indexes, item_paths, strict=True)]
+    return BlockProof(whole.header, certificate, whole.meta, meta_path, whole.results, items)
 
 
 def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ import cbor2
 import pytest
 
 from deploy import cli
+from firmware import meters
+from gateway.ledger.reader import Reader
 from tests import needs
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +54,7 @@ def say(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any]:
 
 
 def request(area: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
-    code, said = say(capsys, "enroll", "request", str(folder), "--area-folder", str(area))
+    code, said = say(capsys, "enroll", "request", str(folder), "--area-folder", str(area), "--point", "7")
     assert code == 0
     return str(said["kid"])
 
@@ -66,6 +69,10 @@ def test_a_devices_life(area: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     code, said = say(capsys, "enroll", "list", *where)
     mine = [row for row in said["enrolled"] if row["kid"] == kid]
     assert code == 0 and mine[0]["points"] == [7] and mine[0]["revoked_height"] is None
+    with contextlib.closing(Reader.open(area / "replica-0" / "data")) as reader:
+        point = reader.point(7)
+    assert point is not None and (point.ratio_num, point.ratio_den, point.serial) == (200, 5, "A1")
+    assert point.maker == "Eastron" and point.register_map == meters.map_hash(meters.load("sdm120"))
     assert {row["role"] for row in said["enrolled"]} == {"operator", "recovery", "agent"}
     code, said = say(capsys, "enroll", "approve", str(device), *where, "--point", "7")
     assert (code, said["result"]) == (1, "already_enrolled")

@@ -157,6 +157,8 @@ def test_merkle_paths(leaves: list[bytes], data: st.DataObject) -> None:
     hashes = [merkle.leaf_hash(leaf) for leaf in leaves]
     index = data.draw(st.integers(0, len(leaves) - 1))
     path = merkle.path(hashes, index)
+    others = data.draw(st.lists(st.integers(0, len(leaves) - 1), max_size=4))
+    assert merkle.paths(hashes, [index, *others]) == [merkle.path(hashes, at) for at in [index, *others]]
     merkle.check_path(hashes[index], index, len(leaves), path, top)
     assert reason_of(merkle.check_path, hashes[index], index, len(leaves), [*path, bytes(32)], top) == "not_included"
     assert reason_of(merkle.check_path, bytes(32), index, len(leaves), path, top) == "not_included"
