@@ -80,6 +80,8 @@ def replica_status(home: Path) -> dict[str, Any]:
         run = json.loads((home / "data" / "run.json").read_text())
         with urllib.request.urlopen(f"http://{run['api']}/api/status", timeout=STATUS_S) as answer:
             return {**facts, **json.load(answer)}
+    except FileNotFoundError:
+        return {**facts, "silent": "it does not run"}
     except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
         return {**facts, "silent": str(error) or type(error).__name__}
 

@@ -37,12 +37,27 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     read.set_defaults(run=_read)
 
 
+def check_files(path: Path) -> None:
+    """BadConfig, with what to do, when a file is missing that `gridseal enroll` makes."""
+    settings, folder = linux.load_config(path)
+    ask = f"gridseal enroll request {folder} --area-folder DIR"
+    approve = f"the operator has not approved this device yet: gridseal enroll approve {folder} --area-folder DIR"
+    wanted = {"genesis": ask, "signing_key": ask}
+    if any(url.startswith("mqtts://") for url in settings.brokers):
+        wanted.update(tls_key=ask, tls_cert=approve, ca=approve)
+    for key, remedy in wanted.items():
+        file = folder / getattr(settings, key)
+        if not file.exists():
+            raise BadConfig(f"{key}: {file}", f"is missing; {remedy}")
+
+
 def _run(args: argparse.Namespace) -> int:
     stopping: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda found, _frame: stopping.append(found))
     clock = open_clock(args.clock, args.clock_name)
     try:
+        check_files(args.folder)
         linux.run(args.folder, clock, lambda: bool(stopping), lambda line: print(line, flush=True))
     except BadConfig as error:
         return _unusable(str(error))
@@ -51,6 +66,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> int:
     try:
+        check_files(args.folder)
         print("\n".join(linux.check(args.folder)))
     except BadConfig as error:
         return _unusable(str(error))

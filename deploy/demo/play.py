@@ -74,6 +74,8 @@ class Demo:
     async def prepare(self) -> None:
         """Makes the area and starts brokers, replicas and simulated meters; the clock stands at the day's start."""
         args = self.args
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise FileExistsError(f"{self.folder} is not empty; a demo starts from nothing")
         self.keeper = ClockKeeper(self.clock_folder, self.start_ms, args.speed, [bus.name for bus in self.buses])
         embedded = args.embedded_broker or mosquitto.find() is None
         if embedded and not broker.has_embedded():
