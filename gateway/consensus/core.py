@@ -186,8 +186,8 @@ class Core:
         """Empties the outbox. A compact log holds the new records too: it alone is written, so that no crash leaves the
         old low mark beside promises that lie beyond its window."""
         compact = self._compact() if self._is_compacting else None
-        ready = Ready([] if self._is_compacting else self._records, compact, self._sends, self._checks, self._decisions, self._certified,
-                      self._submitted, self._behind_duty, self._alarms)
+        ready = Ready([] if self._is_compacting else self._records, compact, self._sends, self._checks,
+                      self._decisions, self._certified, self._submitted, self._behind_duty, self._alarms)
         self._records, self._sends, self._checks, self._decisions = [], [], [], []
         self._certified, self._submitted, self._alarms = [], [], []
         self._behind_duty = None

@@ -106,7 +106,7 @@ class Behind(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """Duties, to be obeyed from left to right."""
+    """Duties, to be obeyed from left to right. With `compact` there is no `persist`: the compact log has it all."""
 
     persist: Sequence[bytes] = ()  # append to the votes log, then fsync, before anything that follows
     compact: Sequence[bytes] | None = None  # replace the whole votes log by this, atomically and durably
