@@ -49,7 +49,8 @@ VOTES, RUN, LOCK, EVIDENCE = "votes.log", "run.json", "lock", "evidence.cbor"  #
 
 
 async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
-    """Runs a replica until `stop` is set. Raises what must end the process: ConfigError, Damaged, a disk's error."""
+    """Runs a replica until `stop` is set. Raises what must end the process: ConfigError, OSError and Damaged when it
+    cannot start, Broken when something failed later."""
     # a thread that comes back from the disk would wait 5 ms for a busy loop; a vote has 1 ms
     sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -60,11 +61,22 @@ async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
         waiting = [asyncio.ensure_future(stop.wait()), node.driver.failed, node.ingest.failed]
         done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for one in done:
-            one.result()
+            _end(one)
     finally:
         if waiting:
             waiting[0].cancel()
         await node.stop()
+
+
+class Broken(Exception):
+    """Something failed at work (a disk, or this program): whoever runs the process starts it again."""
+
+
+def _end(ended: "asyncio.Future[Any]") -> None:
+    try:
+        ended.result()
+    except Exception as error:
+        raise Broken(f"{type(error).__name__}: {error}") from error
 
 
 class Node:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import queue
+import resource
 import signal
 import socket
 import ssl
@@ -83,9 +84,10 @@ class Cluster:
         self._broker.terminate()
         self._broker.wait(10)
 
-    def start_replica(self, index: int) -> None:
+    def start_replica(self, index: int, file_bytes: int | None = None) -> None:
+        """file_bytes: no file of this process may become larger; its disk is full, as it were."""
         command = [sys.executable, "-P", "-m", "deploy.cli", "gateway", "run", str(self.home(index))]
-        self.processes[index] = self._run(command, f"replica-{index}")
+        self.processes[index] = self._run(command, f"replica-{index}", file_bytes)
 
     def kill(self, index: int) -> None:
         """kill -9."""
@@ -203,9 +205,13 @@ class Cluster:
         self.meters.append(meter)
         return meter
 
-    def _run(self, command: list[str], name: str) -> "subprocess.Popen[bytes]":
+    def _run(self, command: list[str], name: str, file_bytes: int | None = None) -> "subprocess.Popen[bytes]":
+        def limit() -> None:
+            if file_bytes is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
         with open(self.folder / f"{name}.log", "ab") as log:
-            return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            return subprocess.Popen(command, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                    preexec_fn=limit)
 
 
 class Meter:

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -178,6 +179,28 @@ def test_killed_alone_it_comes_back_with_everything(area):
     area.wait_seals(16)
     after = get_json(area, "/api/status")
     assert after["height"] > before["height"]
+    reader = area.ledger(0)
+    for point in (1, 2):
+        assert committed(reader, area.meters[0], point) == area.meters[0].readings[point]
+
+
+def test_full_disk_ends_it_and_nothing_acked_is_lost(area):
+    """security.md T41, in short: the process ends with 1, so that whoever runs it tries again; nothing is damaged."""
+    assert area.end(0) == 0
+    sizes = [path.stat().st_size for path in (area.home(0) / "data").iterdir() if path.name != "evidence.cbor"]
+    area.start_replica(0, max(sizes) + 8192)
+    area.wait_ready(0)
+    seals = area.status(0)["seals"]
+    sent = 0
+    while area.processes[0].poll() is None and sent < 500:
+        area.meters[0].publish(1)
+        sent += 1
+        time.sleep(0.01)
+    assert area.processes[0].wait(20) == 1, area.log(0)
+    assert "gateway.node.Broken" in area.log(0)
+    area.start_replica(0)
+    area.wait_ready(0)
+    area.wait_seals(seals + 2 * sent)
     reader = area.ledger(0)
     for point in (1, 2):
         assert committed(reader, area.meters[0], point) == area.meters[0].readings[point]
