@@ -7,6 +7,7 @@ not refused but handed to it, and it has the last word (tests/ingest/test_quick.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -24,7 +25,8 @@ _HASH = rb"\x58\x20(.{32})"
 _PAYLOAD = (rb"(\x91\x01\x48(.{8})" + 4 * _NUMBER + 2 * _HASH + 3 * _NUMBER + 2 * _REGISTER + 2 * _NUMBER
             + 2 * _HASH + b")")
 # Tag 18, protected {1: -7}, unprotected {4: kid}, payload of 24..255 bytes, signature: wire.md, Who signs what.
-_SEAL = re.compile(rb"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48(.{8})\x58(.)" + _PAYLOAD + rb"\x58\x40(.{64})", re.DOTALL)
+_MESSAGE = rb"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48(.{8})\x58(.)" + _PAYLOAD + rb"\x58\x40(.{64})"
+_SEAL = re.compile(_MESSAGE, re.DOTALL)
 
 _LENGTHS = (5, 6, 4, 3, 7, 8, 2, 1, *range(9, 24))  # OBIS names such as 1.8.0 and 16.7.0 first
 _LETTERS = b"|".join(re.escape(bytes((0x60 + n,))) + rb"[A-Za-z0-9\-:./_]{%d}" % n for n in _LENGTHS)
@@ -67,20 +69,31 @@ def split_envelope(data: bytes) -> tuple[bytes, list[bytes]] | None:
 def read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes] | None:
     """(kid of the message, payload, Seal, signature) of a seal's COSE_Sign1."""
     match = _SEAL.fullmatch(message)
+    return None if match is None else _read_fields(match.groups())
+
+
+def read_single(data: bytes) -> tuple[bytes, bytes, bytes, Seal, bytes, list[bytes]] | None:
+    """(seal message, kid, payload, Seal, signature, [reading]) of an envelope with one reading, as most
+    are: `split_envelope`, `read_seal` and `are_readings_of` in one expression."""
+    if len(data) < 5:
+        return None
+    at = 7 + (data[2] << 8 | data[3])  # heads of envelope and seal, the seal, heads of the array and the reading
+    if at >= len(data) or data[at] not in _SMALL_PACK:
+        return None
+    match = _single(data[at] - 0x83).fullmatch(data)
     if match is None:
         return None
-    (kid, length, payload, own_kid, point, epoch, height, lost, previous, root, count, first, last, import_wh,
-     export_wh, boot, flags, measurement, configuration, signature) = match.groups()
-    if length[0] != len(payload):
+    groups = match.groups()
+    found = _read_fields(groups[2:22])
+    message_size, message, (reading_size, reading, milliseconds, name, seconds) = groups[0], groups[1], groups[22:]
+    if found is None or from_bytes(message_size, "big") != len(message) or reading_size[0] != len(reading):
         return None
-    numbers = [head[0] if len(head) == 1 else from_bytes(head[1:], "big")
-               for head in (point, epoch, height, lost, count, first, last, boot, flags, import_wh, export_wh)]
-    seal = Seal(1, own_kid, numbers[0], numbers[1], numbers[2], numbers[3], previous, root, numbers[4], numbers[5],
-                numbers[6], None if import_wh == b"\xf6" else numbers[9], None if export_wh == b"\xf6" else numbers[10],
-                numbers[7], numbers[8], measurement, configuration)
-    if seal.height <= seal.lost or not 0 < seal.count <= READINGS or seal.first_ms > seal.last_ms:
+    kid, payload, seal, signature = found
+    part_ms = _value(milliseconds)
+    if (seal.count != 1 or part_ms > 999 or seal.first_ms != seal.last_ms
+            or _value(seconds) * 1000 + part_ms != seal.first_ms or name != _name_of(seal.kid, seal.point)):
         return None
-    return kid, payload, seal, signature
+    return message, kid, payload, seal, signature, [reading]
 
 
 def are_readings_of(seal: Seal, readings: list[bytes]) -> bool:
@@ -139,6 +152,22 @@ def _string(data: bytes, at: int) -> tuple[bytes | None, int]:
     return (data[start:end], end) if end <= len(data) else (None, 0)
 
 
+def _read_fields(groups: Sequence[bytes]) -> tuple[bytes, bytes, Seal, bytes] | None:
+    """What the groups of _MESSAGE say, if they may say that."""
+    (kid, length, payload, own_kid, point, epoch, height, lost, previous, root, count, first, last, import_wh,
+     export_wh, boot, flags, measurement, configuration, signature) = groups
+    if length[0] != len(payload):
+        return None
+    numbers = [head[0] if len(head) == 1 else from_bytes(head[1:], "big")
+               for head in (point, epoch, height, lost, count, first, last, boot, flags, import_wh, export_wh)]
+    seal = Seal(1, own_kid, numbers[0], numbers[1], numbers[2], numbers[3], previous, root, numbers[4], numbers[5],
+                numbers[6], None if import_wh == b"\xf6" else numbers[9], None if export_wh == b"\xf6" else numbers[10],
+                numbers[7], numbers[8], measurement, configuration)
+    if seal.height <= seal.lost or not 0 < seal.count <= READINGS or seal.first_ms > seal.last_ms:
+        return None
+    return kid, payload, seal, signature
+
+
 def _value(head: bytes) -> int:
     return head[0] if len(head) == 1 else int.from_bytes(head[1:], "big")
 
@@ -150,8 +179,17 @@ def _name_of(kid: bytes, point: int) -> bytes:
 
 @lru_cache(len(_SMALL_PACK))
 def _pack(entries: int) -> re.Pattern[bytes]:
-    head = re.escape(bytes((0x83 + entries,)))
-    return re.compile(head + _BASE + _ENTRY + b"{%d}" % entries + _TAIL, re.DOTALL)
+    return re.compile(_pack_text(entries), re.DOTALL)
+
+
+@lru_cache(len(_SMALL_PACK))
+def _single(entries: int) -> re.Pattern[bytes]:
+    text = rb"\x82\x59(..)(" + _MESSAGE + rb")\x81\x58(.)(" + _pack_text(entries) + b")"
+    return re.compile(text, re.DOTALL)
+
+
+def _pack_text(entries: int) -> bytes:
+    return re.escape(bytes((0x83 + entries,))) + _BASE + _ENTRY + b"{%d}" % entries + _TAIL
 
 
 @lru_cache(64)

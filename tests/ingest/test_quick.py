@@ -103,6 +103,55 @@ def test_seals_with_any_byte_changed(large: bool) -> None:
         assert found is None or found == plain_seal(message)
 
 
+def judged_whole(data: bytes) -> tuple[object, ...] | None:
+    """What the plain decoders make of an envelope, its readings' content checked, whatever their root."""
+    try:
+        message, readings = seal.decode_envelope(data)
+        signed = cose.parse(message)
+        made = seal.decode(signed.payload)
+        seal.check_readings(made._replace(root=merkle.root(readings)), readings)
+        return message, signed.kid, signed.payload, made, signed.signature, readings
+    except Refused:
+        return None
+
+
+@pytest.mark.parametrize("boot", [3, 2**40])
+def test_single_envelopes_with_any_byte_changed(boot: int) -> None:
+    good = Agent().next(boot=boot)
+    assert quick.read_single(good) == judged_whole(good) is not None
+    taken = 0
+    for data in every_byte(good):
+        found = quick.read_single(data)
+        if found is not None:
+            taken += 1
+            assert found == judged_whole(data)
+    assert taken > 1000, "most bytes are hashes and a signature, which are for others to judge"
+    for data in (good[:-1], good + b"\0", good[1:], b"", b"\x82\x59", b"\x82\x59\0\0\0", good[:300]):
+        assert quick.read_single(data) is None
+
+
+@settings(max_examples=600)
+@given(st.data())
+def test_single_envelopes_judged_alike(data: st.DataObject) -> None:
+    pack = data.draw(packs())
+    message = cose.assemble(AGENT.kid, data.draw(payloads()), bytes(range(1, 65)))
+    made = spoil(data.draw, seal.encode_envelope(message, [pack]))
+    found = quick.read_single(made)
+    assert found is None or found == judged_whole(made)
+
+
+def test_seals_that_do_not_fit_their_single_reading_are_left_to_the_plain_decoder() -> None:
+    taken = AGENT.reading(7, START_MS + 300)
+    good = AGENT.seal(7, 2, bytes(32), [taken])
+    assert quick.read_single(AGENT.envelope(good, [taken])) is not None
+    for changes in ({"count": 2}, {"point": 8}, {"kid": bytes(8)}, {"first_ms": START_MS},
+                    {"first_ms": START_MS, "last_ms": START_MS}, {"last_ms": START_MS + 301}, {"height": 0},
+                    {"lost": 2}, {"version": 2}):
+        assert quick.read_single(AGENT.envelope(good._replace(**changes), [taken])) is None, changes
+    two = AGENT.seal(7, 2, bytes(32), [taken, AGENT.reading(7, START_MS + 900)])
+    assert quick.read_single(AGENT.envelope(two, [taken, AGENT.reading(7, START_MS + 900)])) is None
+
+
 def test_readings_with_any_byte_changed() -> None:
     good = AGENT.reading(7, START_MS + 300, 70_000, -500)
     made = AGENT.seal(7, 2, bytes(32), [good])
