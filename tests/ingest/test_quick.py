@@ -152,6 +152,20 @@ def test_seals_that_do_not_fit_their_single_reading_are_left_to_the_plain_decode
     assert quick.read_single(AGENT.envelope(two, [taken, AGENT.reading(7, START_MS + 900)])) is None
 
 
+def test_a_wrong_size_of_the_message_is_no_way_in() -> None:
+    """The size is also where the reading's head is looked for: here a wrong one finds a byte that looks like it."""
+    head = 0x86  # base, three entries, quality, raw
+    taken = reading.decode(AGENT.reading(7, START_MS))
+    data = reading.encode(taken._replace(raw=bytes([head]) * 32))
+    good = AGENT.envelope(AGENT.seal(7, 2, bytes(32), [data]), [data])
+    assert quick.read_single(good) == judged_whole(good) is not None
+    size = good[2] << 8 | good[3]
+    made = good[:2] + (len(good) - 7 - 5).to_bytes(2, "big") + good[4:]
+    assert made[7 + len(good) - 12] == head == good[7 + size]
+    assert judged_whole(made) is None
+    assert quick.read_single(made) is None
+
+
 def test_readings_with_any_byte_changed() -> None:
     good = AGENT.reading(7, START_MS + 300, 70_000, -500)
     made = AGENT.seal(7, 2, bytes(32), [good])
