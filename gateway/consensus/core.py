@@ -118,7 +118,7 @@ class Core:
     def _begin_duties(self) -> None:
         self._records: list[bytes] = []
         self._is_compacting = False
-        self._left_record: bytes | None = None  # the VIEW-CHANGE of this turn
+        self._parting: list[bytes] = []  # records of this turn's VIEW-CHANGE and CHECKPOINT
         self._sends: list[Send] = []
         self._checks: list[Check] = []
         self._decisions: list[Decision] = []
@@ -156,6 +156,11 @@ class Core:
     def _persist(self, record: bytes) -> None:
         self._records.append(record)
 
+    def _persist_parting(self, record: bytes) -> None:
+        """A promise that a compact log of the same turn would leave out as past."""
+        self._records.append(record)
+        self._parting.append(record)
+
     def _send(self, signed: bytes, to: int | None = None, batch: bytes | None = None) -> None:
         if self.size > 1:
             self._sends.append(Send(to, frame(signed, batch)))
@@ -192,7 +197,7 @@ class Core:
         self._certified, self._submitted, self._alarms = [], [], []
         self._behind_duty = None
         self._is_compacting = False
-        self._left_record = None
+        self._parting = []
         return ready
 
     # --- memory ---
@@ -262,8 +267,7 @@ class Core:
         if self._stable is not None:
             records.append(durable.stable(self._stable.proof))
         own = self._view_changes.get(self.index)
-        if self._left_record is not None:
-            records.append(self._left_record)  # goes out together with this file, even when its view is active already
+        records.extend(self._parting)  # what leaves with this file is in it, even when it is past already
         if self.active and self._new_view is not None:
             records.append(durable.active(self._new_view))
         elif not self.active and own is not None:

@@ -96,8 +96,8 @@ class HeaderVotes:
         return bool(self._open)
 
     def become_stable(self, heads: Sequence[Head]) -> None:
-        """Forgets the certified heights below the heads of the stable checkpoint before this one: later certificates may
-        be on their way to the ledger only, and where nobody else has them (n = 1) a crash would lose them for ever."""
+        """Forgets the certified heights below the heads of the stable checkpoint before this one: later certificates
+        may be on their way to the ledger only, and where nobody else has them (n = 1) a crash would lose them."""
         for head in heads:
             tallies = self._tallies.get(head.channel)
             if tallies is None:
