@@ -174,7 +174,7 @@ def open_transaction(topic: str | None, data: bytes, registry: Registry, chain_i
         agent = check_agent(registry.agent(kid), kid, area)
     signed = cose.parse(data)
     check(kid is None or signed.kid == kid, "wrong_topic", kid, signed.kid)
-    found = transaction_codec.decode(signed.payload)
+    found = _decode_transaction(signed.payload)
     transaction_codec.check_sender(signed, found)
     if agent is None:
         agent = check_agent(registry.agent(signed.kid), signed.kid, area)
@@ -284,6 +284,11 @@ def _read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes]:
     return signed.kid, signed.payload, seal_codec.decode(signed.payload), signed.signature
 
 
+@lru_cache(SEEN_LEAVES)  # once when it comes, once when it is proposed
+def _decode_transaction(payload: bytes) -> Transaction:
+    return transaction_codec.decode(payload)
+
+
 def kid_of(leaf: bytes) -> bytes:
     """The kid in a message's header, unchecked; eight zero bytes for what is too short to have one."""
     return leaf[KID_AT:KID_AT + 8].ljust(8, b"\0")
@@ -314,7 +319,7 @@ def read_leaf(leaf: bytes) -> tuple[str, bytes, bytes, bytes]:
         kid, payload, signature = cose.parse(leaf)
         # Seven fields are a transaction, seventeen a seal: the array's head tells one from the other.
         if payload[:1] == b"\x87":
-            transaction = transaction_codec.decode(payload)
+            transaction = _decode_transaction(payload)
             check(transaction.sender == kid, "wrong_key", transaction.sender, kid)
             return "tx", kid, payload, signature
         seal = seal_codec.decode(payload)
