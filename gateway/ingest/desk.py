@@ -77,6 +77,7 @@ class _Due(NamedTuple):
     block: int
     entry: SealEntry
     since_ms: int
+    turn: int  # the first block since the last ack: where blocks come fast, all replicas agree on it, not on the newest
 
 
 class _Agent:
@@ -102,7 +103,7 @@ class Desk:
         self._receipts: dict[tuple[bytes, int], tuple[dict[bytes, TransactionEntry], int]] = {}
         self._live: dict[int, _Due] = {}  # by point, still to be shown
         self._live_ms: dict[int, int] = {}  # by point, last seen
-        self._header = self._header_seen = 0
+        self._header = self._header_seen = self._header_turn = 0
         self._header_due_ms = self._header_ms = -HEADER_MS
 
     # What happens.
@@ -117,14 +118,15 @@ class Desk:
         """The certificate of a block is stored here."""
         if block > self._header:
             if self._header <= self._header_seen:
-                self._header_due_ms = now_ms
+                self._header_turn, self._header_due_ms = block, now_ms
             self._header = block
         seals, transactions = self._blocks.pop(block, ((), ()))
         for entry in seals:
             self._set_due(block, entry, now_ms)
             shown = self._live.get(entry.point)
             if shown is None or shown.block <= block:
-                self._live[entry.point] = _Due(block, entry, shown.since_ms if shown else now_ms)
+                since_ms, turn = (shown.since_ms, shown.turn) if shown else (now_ms, block)
+                self._live[entry.point] = _Due(block, entry, since_ms, turn)
         for found in transactions:
             self.receipt_again(block, found, now_ms)
 
@@ -183,10 +185,13 @@ class Desk:
         agent = self._agents.get(kid)
         if agent is None:
             return
+        block = int.from_bytes(ack.header[76:80], "big")  # where a header has its height
         for proof in ack.proofs:
             due = agent.due.get(proof.point)
             if due is not None and due.entry.height <= proof.height:
                 del agent.due[proof.point]
+            elif due is not None:  # newer blocks came while that ack was on its way
+                agent.due[proof.point] = due._replace(since_ms=now_ms, turn=block + 1)
         for refusal in ack.refused:
             if refusal in agent.refused:
                 agent.refused.remove(refusal)
@@ -209,12 +214,17 @@ class Desk:
         """The header of a block was on a broker."""
         self._header_seen = max(self._header_seen, block)
         self._header_ms = now_ms
+        if self._header > self._header_seen:
+            self._header_turn, self._header_due_ms = self._header_seen + 1, now_ms
 
     def seen_live(self, point: int, block: int, now_ms: int) -> None:
         """A live reading of a point, committed in `block`, was on a broker."""
         self._live_ms[point] = now_ms
-        if point in self._live and self._live[point].block <= block:
+        shown = self._live.get(point)
+        if shown is not None and shown.block <= block:
             del self._live[point]
+        elif shown is not None:
+            self._live[point] = shown._replace(since_ms=now_ms, turn=block + 1)
 
     # What is to be done.
 
@@ -230,12 +240,12 @@ class Desk:
                 duties.append(ReceiptDuty(kid, block, tuple(items.values())))
                 del self._receipts[kid, block]
         if self._header > self._header_seen and now_ms >= self._header_ms + HEADER_MS:
-            if self._patience(self._header) == 0 or now_ms >= self._header_due_ms + HEADER_MS + OTHERS_WAIT_MS:
+            if self._patience(self._header_turn) == 0 or now_ms >= self._header_due_ms + HEADER_MS + OTHERS_WAIT_MS:
                 duties.append(HeaderDuty(self._header))
                 self.seen_header(self._header, now_ms)
         for point, shown in list(self._live.items()):
             allowed_ms = max(self._live_ms.get(point, -LIVE_MS) + LIVE_MS, shown.since_ms)
-            if now_ms >= allowed_ms + self._patience(shown.block):
+            if now_ms >= allowed_ms + self._patience(shown.turn):
                 duties.append(LiveDuty(shown.entry, shown.block))
                 del self._live[point]
                 self._live_ms[point] = now_ms
@@ -255,7 +265,7 @@ class Desk:
             # One ack proves seals of one block: that of the point which has waited longest.
             oldest = min(agent.due.values(), key=lambda due: (due.since_ms, -due.block))
             block = oldest.block
-            if now_ms < max(allowed_ms, oldest.since_ms) + self._patience(block):
+            if now_ms < max(allowed_ms, oldest.since_ms) + self._patience(oldest.turn):
                 return None
             entries = [due.entry for due in agent.due.values() if due.block == block][:PROOFS]
         elif now_ms < max(allowed_ms, agent.advice_ms) + self._patience(kid[-1]):
@@ -282,7 +292,8 @@ class Desk:
         agent = self._agent(entry.kid)
         known = agent.due.get(entry.point)
         if known is None or known.entry.height < entry.height:
-            agent.due[entry.point] = _Due(block, entry, known.since_ms if known else now_ms)
+            since_ms, turn = (known.since_ms, known.turn) if known else (now_ms, block)
+            agent.due[entry.point] = _Due(block, entry, since_ms, turn)
             self._busy[entry.kid] = None
 
     def _advise(self, kid: bytes, agent: _Agent, now_ms: int) -> None:
