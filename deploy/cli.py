@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import faulthandler
 import importlib
 import signal
@@ -14,6 +15,8 @@ from firmware.wire.errors import Refused
 from gateway.config import ConfigError
 
 GOOD, BAD, USAGE = 0, 1, 2
+# Troubles of the machine that may be over at the next try (a supervisor starts again), unlike a file that is not there.
+PASSING = (errno.EADDRINUSE, errno.ENOSPC, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 # word: (module with add_parser(commands), what it is for)
 COMMANDS = {
@@ -50,8 +53,10 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(args, f"refused: {error}", BAD)
     except NoAnswer as error:
         return _fail(args, str(error), BAD)
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         return _fail(args, str(error), USAGE)
+    except OSError as error:
+        return _fail(args, str(error), BAD if error.errno in PASSING else USAGE)
     except KeyboardInterrupt:
         return 130
 
