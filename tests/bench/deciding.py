@@ -134,7 +134,8 @@ def decide_signed(rounds: int) -> list[Outcome]:
         f"{cost:.2f} V (row 5: floor 0.14, aim 0.20)", *_climbed(held),
         f"       at {RATE} groups a second, where verifying alone takes {REPLICAS * RATE * GROUP / speed:.1f} cores: "
         f"{len(most['took_ms'])} of {most['groups']} decided in {most['wall_s']:.1f} s"])
-    outcome.numbers.update(most_held=most_held, rate=best, consensus_p50_ms=inner, row_5_ratio=cost, held=[_short(one) for one in held],
+    outcome.numbers.update(most_held=most_held, rate=best, consensus_p50_ms=inner, row_5_ratio=cost,
+                           held=[_short(one) for one in held],
                            wanted=_short(most))
     return [outcome]
 
