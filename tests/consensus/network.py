@@ -143,6 +143,7 @@ class Node:
             self.votes.append(record)
         self.persisted_bytes += sum(map(len, ready.persist))
         if ready.compact is not None:
+            assert not ready.persist, "a crash between the two would leave promises beyond the old window"
             self.seam()
             self.votes = list(ready.compact)
         for send in ready.send:
