@@ -292,6 +292,8 @@ class Ordering(Core):
                 self._fly(n, body)
                 self._pool.settle(body.keys)
                 self._decided_time_s = max(self._decided_time_s, batch.time_s)
+            else:
+                self._free(n)  # what was accepted here before is not what was decided
             self.last_decided = n
             self._decisions.append(Decision(n, batch))
             self._has_progressed = True

@@ -86,12 +86,15 @@ class Pool:
                 entry.n = n
 
     def free(self, keys: Iterable[bytes], n: int) -> None:
-        """Lets those of the items that fly in n wait again."""
+        """Lets those of the items that fly in n wait again. One that was passed over when its limit ended, because n was
+        decided, is looked at once more."""
         for key in keys:
             entry = self._entries.get(key)
             if entry is not None and entry.n == n:
                 entry.n = 0
                 self._wait(entry)
+                if key not in self.overdue:
+                    self._quiet[entry.item.kind].appendleft(entry)
         self._sort()
 
     def settle(self, keys: Iterable[bytes]) -> None:

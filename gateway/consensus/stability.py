@@ -57,8 +57,7 @@ class Stability(Ordering):
             self._state_root = executed.state_root
             self._decided_time_s = max(self._decided_time_s, executed.time_s)
             for n in [n for n in self._flights if n <= executed.n]:
-                for key in self._land(n):
-                    self._pool.drop(key)
+                self._free(n)  # it may not be what was decided there: the driver forgets what the blocks hold
             for head in executed.heads:
                 self._heads[head.channel] = head
                 self._header_votes.install(head)

@@ -59,6 +59,16 @@ def _split(world: Any) -> str:
     return f"{kind} {sorted(world.network.cut)}"
 
 
+def _blackout(world: Any) -> str:
+    """Takes one member off, long enough to fall behind the others' logs; its catching up may be cut short as well."""
+    machine = world.chance.choice(world.machines)
+    for other in world.others(machine.index):
+        world.network.cut.update(((machine.index, other), (other, machine.index)))
+    world.mend_at_ms = world.now_ms + world.chance.choice((500, 3_000, 10_000))
+    machine.fuse_at = world.chance.choice(("before install", "installed", None))
+    return f"{machine.index} until {world.mend_at_ms} ms, then {machine.fuse_at}"
+
+
 def _heal(world: Any) -> str:
     world.network.heal()
     return "all links"
@@ -112,6 +122,7 @@ _FAULTS = {
     "crash": _crash,
     "crash all": _crash_all,
     "split": _split,
+    "blackout": _blackout,
     "heal": _heal,
     "pause": _pause,
     "flap": _flap,

@@ -105,7 +105,7 @@ class Judge:
             self._file_vote(index, said)
 
     def _file_vote(self, index: int, said: Said) -> None:
-        """Counts a vote: a liar's when it is signed, an honest one when its disk holds it (else a crash undoes it)."""
+        """Counts a vote: a liar's when it is signed, an honest one when its disk holds it or it was sent."""
         if said.type == "header":
             self.header_votes[said.n].setdefault(said.digest, set()).add(index)
             invariants.check_one_header(self, said.n)
@@ -134,6 +134,7 @@ class Judge:
         invariants.check_one_vote(self, machine, said)
         if fresh:
             invariants.check_durable(self, machine, said)
+            self._file_vote(machine.index, said)
             if said.type == "commit":
                 invariants.check_prepared(self, machine, said)
             elif said.type == "prepare":

@@ -245,6 +245,9 @@ class Machine:
         self.behind = None
         self.world.seen["catch-ups"] += 1
         self.world.judge.on_installed(self, before)
+        for block in self.ledger.blocks[before + 1:]:
+            for item in block.items:
+                self.replica.forget(self.world.identify(item))
         self.step("installed")
         self.obey(self.replica.installed(self.position(), self.now()))
         self.obey(self.replica.vote_again(self.uncertified(), self.now()))

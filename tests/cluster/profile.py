@@ -40,7 +40,7 @@ class Profile(NamedTuple):
     liars: tuple[int, ...]
     lies: tuple[str, ...]
     do_liars_stop: bool  # at the healing
-    blackout: bool  # begins with everybody cut off or down for a while
+    blackout: bool  # begins with one member cut off
 
 
 def profile_of(chance: Random, size: int) -> Profile:
@@ -56,8 +56,8 @@ def profile_of(chance: Random, size: int) -> Profile:
         tail=chance.choice((0.0, 0.0, 0.02, 0.1)),
         corruption=chance.choice((0.0, 0.0, 0.0, 0.02)),
     )
-    menu = ("crash", "crash", "crash all", "split", "heal", "pause", "flap", "jump", "swizzle")
-    return Profile(
+    menu = ("crash", "crash", "crash all", "split", "blackout", "heal", "pause", "flap", "jump", "swizzle")
+    profile = Profile(
         size=size,
         speed=chance.choice((1, 1, 600)),
         checkpoint_interval=chance.choice((1, 2, 2, 3, 4, 8)),
@@ -76,5 +76,9 @@ def profile_of(chance: Random, size: int) -> Profile:
         liars=liars,
         lies=lies,
         do_liars_stop=chance.random() < 0.5,
-        blackout=chance.random() < 0.1,
+        blackout=chance.random() < 0.2,
     )
+    if profile.blackout:  # the others have to get ahead of it by more than their logs
+        profile = profile._replace(
+            checkpoint_interval=chance.choice((1, 1, 2)), submit_chance=0.15, transaction_share=1.0, fault_chance=0.02)
+    return profile

@@ -147,7 +147,7 @@ class World:
                 machine.skew_ms = self.chance.randint(-self.profile.skew_ms, self.profile.skew_ms)
                 machine.start()
         if self.profile.blackout:
-            faults.inject(self, "split")
+            faults.inject(self, "blackout")
 
     def _go(self, events: int, before_each: Callable[[], bool]) -> None:
         """Runs events until their number is reached or nothing is planned."""
