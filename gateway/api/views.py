@@ -19,7 +19,7 @@ AGENTS_SHOWN = 200  # with refusals, most first; the counters themselves are bou
 POWER_SUM, POWER_IMPORT, POWER_EXPORT = "16.7.0", "1.7.0", "2.7.0"  # OBIS: net, import, export
 POWER_PHASES = ("36.7.0", "56.7.0", "76.7.0")  # net, of one phase: all that a single-phase meter has
 ENERGY_IMPORT, ENERGY_EXPORT = "1.8.0", "2.8.0"
-FRESH_MS = 300_000  # a point whose newest reading is older adds nothing to "power now"
+FRESH_MS = 1_800_000  # older readings add nothing to "power now"; a seal may cover 15 minutes, and one may be late
 
 
 class Point(NamedTuple):
