@@ -86,8 +86,8 @@ class Pool:
                 entry.n = n
 
     def free(self, keys: Iterable[bytes], n: int) -> None:
-        """Lets those of the items that fly in n wait again. One that was passed over when its limit ended, because n was
-        decided, is looked at once more."""
+        """Lets those of the items that fly in n wait again. One that was passed over when its limit ended, because n
+        was decided, is looked at once more."""
         for key in keys:
             entry = self._entries.get(key)
             if entry is not None and entry.n == n:

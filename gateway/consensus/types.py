@@ -95,9 +95,9 @@ class Certified(NamedTuple):
 
 class Behind(NamedTuple):
     """The others have a stable checkpoint that their logs no longer lead to: fetch the blocks up to `heads` (certified,
-    or linked to them) from the holders, execute them, `forget` their items, call `installed`, then `vote_again` for those
-    without a certificate. The newest `Behind` replaces the one before; an unanswered one is
-    issued again from time to time."""
+    or linked to them) from the holders, execute them, `forget` their items, call `installed`, then `vote_again` for
+    those without a certificate. The newest `Behind` replaces the one before; an unanswered one is issued again from
+    time to time."""
 
     n: int
     heads: Sequence[Head]
