@@ -11,6 +11,7 @@ import json
 import os
 import select
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,6 +21,14 @@ WAIT_S = 60.0
 FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update", "--hide-scrollbars",
          "--remote-debugging-pipe")
+# Puts the two ends of the pipes where Chromium looks for them, by way of numbers beyond both, and becomes Chromium.
+PLACE = """
+import os, sys
+high = [os.dup2(int(word), 100 + at) for at, word in enumerate(sys.argv[1:3])]
+for fd, wanted in zip(high, (3, 4)):
+    os.dup2(fd, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -30,12 +39,10 @@ class Browser:
         self._from, theirs_out = os.pipe()
         self._held, self._number, self._session = b"", 0, ""
         self.errors: list[str] = []
-        # sh puts the two ends where Chromium looks for them
-        command = [program, *FLAGS, f"--user-data-dir={folder}", "about:blank"]
-        self._process = subprocess.Popen(
-            ["sh", "-c", f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"', "sh", *command],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, pass_fds=(theirs_in, theirs_out),
-            start_new_session=True)
+        command = [sys.executable, "-c", PLACE, str(theirs_in), str(theirs_out), program, *FLAGS,
+                   f"--user-data-dir={folder}", "about:blank"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                         pass_fds=(theirs_in, theirs_out), start_new_session=True)
         os.close(theirs_in)
         os.close(theirs_out)
 

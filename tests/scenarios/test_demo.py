@@ -119,7 +119,7 @@ def check_join(folder: Path) -> None:
             path.write_text("\n".join(lines) + "\n")
             joined = report_room.join(reader, [path, folder / "meters-rtu-truth.csv"], last_ms)
             assert joined.is_equal == (difference == ""), difference
-            assert not difference or getattr(joined, difference) == 1, (difference, joined)
+            assert not difference or getattr(joined, difference) >= 1, (difference, joined)
     path.write_text(truth)
 
 
