@@ -297,4 +297,5 @@ class Ordering(Core):
             self.last_decided = n
             self._decisions.append(Decision(n, batch))
             self._has_progressed = True
+            self._patience_ms = self._parameters["view_change_ms"]
             self._note_progress()
