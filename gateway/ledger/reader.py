@@ -53,7 +53,9 @@ class Reader(Blocks):
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Opens the ledger in a replica's data folder for questions only."""
+        """Opens the ledger in a replica's data folder for questions only; FileNotFoundError where there is none."""
+        if not (folder / DATABASE).exists():
+            raise FileNotFoundError(f"{folder} holds no ledger")
         return cls(Store(folder / DATABASE, is_reader=True))
 
     # Seals and readings.
