@@ -23,6 +23,10 @@ logger = logging.getLogger("gridseal.driver")
 
 ALARMS = 32  # newest kept for the page; each is said once
 SHORTEST_WAIT_S = 0.002  # between two looks at a clock that is held
+# What nobody waits for to decide rides along with what comes next, or goes alone after so long. Of three messages of
+# each decision and replica the header vote is such a one, with its own sync and a turn of each peer's loop.
+PATIENCE_S = 0.003
+CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to the ledger
 
 
 class Clock(Protocol):
@@ -40,7 +44,7 @@ class Machine(Protocol):
 
     def start(self, now: Now) -> Ready: ...
 
-    def receive(self, data: bytes, now: Now) -> Ready: ...
+    def receive_all(self, datas: Sequence[bytes], now: Now) -> Ready: ...
 
     def submit_all(self, items: Sequence[Item], now: Now) -> Ready: ...
 
@@ -113,9 +117,13 @@ class Driver:
         self.is_disk_lost = False  # a write of the votes file failed: nothing more may be written to it
         self.ledger_pool = ThreadPoolExecutor(1, "ledger")
         self._votes_pool = ThreadPoolExecutor(1, "votes")
+        self._inbox: list[bytes] = []
         self._ready: deque[Ready] = deque()
         self._is_writing = False
-        self._jobs: asyncio.Queue[Decision | Certified | Behind] = asyncio.Queue()
+        self._jobs: deque[Decision | Certified | Behind] = deque()
+        self._is_in_ledger = False
+        self._certifying: asyncio.TimerHandle | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._last_executed = last_executed
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -131,7 +139,6 @@ class Driver:
 
     def start(self) -> None:
         """Begins; what a restart must send again is sent."""
-        self.spawn(self._keep_ledger(), "ledger jobs")
         self._call(lambda now: self._replica.start(now))
 
     def vote_again(self, heads: Sequence[Head]) -> None:
@@ -141,11 +148,14 @@ class Driver:
 
     def certified(self, certified: Certified) -> None:
         """A certificate that came another way than by votes."""
-        self._jobs.put_nowait(certified)
+        self._put_job(certified)
 
     def receive(self, data: bytes) -> None:
-        """A consensus message of any peer."""
-        self._call(lambda now: self._replica.receive(data, now))
+        """A consensus message of any peer. All that come in one turn of the loop are one call of the replica: what
+        follows a call (time looked at, timer, one write, one record for each peer) costs more than a vote itself."""
+        if not self._inbox:
+            self._loop.call_soon(self._receive_all)
+        self._inbox.append(data)
 
     def submit(self, items: Sequence[Item]) -> None:
         """Items to be ordered, verified and durable here."""
@@ -163,8 +173,9 @@ class Driver:
     async def stop(self) -> None:
         """Ends tasks and threads; what is being written is written."""
         self._is_stopped = True
-        if self._timer:
-            self._timer.cancel()
+        for timer in (self._timer, self._certifying, self._patience):
+            if timer:
+                timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -172,6 +183,10 @@ class Driver:
         await self._loop.run_in_executor(None, self.ledger_pool.shutdown)
 
     # duties
+
+    def _receive_all(self) -> None:
+        datas, self._inbox = self._inbox, []
+        self._call(lambda now: self._replica.receive_all(datas, now))
 
     def _call(self, action: Callable[[Now], Ready]) -> None:
         """One call of the replica. It refuses bad input by itself: an exception is our own bug and ends the process."""
@@ -190,11 +205,18 @@ class Driver:
     def _take(self, ready: Ready) -> None:
         if any(ready):
             self._ready.append(ready)
-            if not self._is_writing:
+            if self._is_writing:
+                return
+            if not is_patient(ready):
                 self._obey()
+            elif self._patience is None:
+                self._patience = self._loop.call_later(PATIENCE_S, self._obey)
 
     def _obey(self) -> None:
         """Obeys what waits, up to the next write; the write's end comes back here."""
+        if self._patience:
+            self._patience.cancel()
+            self._patience = None
         while self._ready and not self._is_writing and not self.failed.done():
             group = list(self._ready)
             self._ready.clear()
@@ -208,20 +230,25 @@ class Driver:
                 self._follow(group)
                 continue
             self._is_writing = True
-            written = self._loop.run_in_executor(self._votes_pool, self._write, compact, records)
-            written.add_done_callback(lambda future, group=group: self._written(future, group))  # type: ignore[misc]
+            self._votes_pool.submit(self._write, compact, records, group)
 
-    def _write(self, compact: Sequence[bytes] | None, records: list[bytes]) -> None:
-        if compact is not None:
-            self._votes.replace([*compact, *records])
-            self._rooms.compacted()
-        else:
-            self._votes.append(records)
+    def _write(self, compact: Sequence[bytes] | None, records: list[bytes], group: list[Ready]) -> None:
+        """In the votes thread. It tells the loop by itself: a future of asyncio costs two more turns of the loop."""
+        error: BaseException | None = None
+        try:
+            if compact is not None:
+                self._votes.replace([*compact, *records])
+                self._rooms.compacted()
+            else:
+                self._votes.append(records)
+        except BaseException as found:  # ends the process, in the loop
+            error = found
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._written, error, group)
 
-    def _written(self, future: "asyncio.Future[None]", group: list[Ready]) -> None:
-        if future.cancelled() or self._is_stopped:
+    def _written(self, error: BaseException | None, group: list[Ready]) -> None:
+        if self._is_stopped:
             return
-        error = future.exception()
         if error:
             self.is_disk_lost = True
             self._fail(error)
@@ -239,9 +266,9 @@ class Driver:
             for check in ready.check:
                 self.spawn(self._check(check), "check")
             for decision in ready.decided:
-                self._jobs.put_nowait(decision)
+                self._put_job(decision)
             for certified in ready.certified:
-                self._jobs.put_nowait(certified)
+                self._put_job(certified)
             if ready.submitted:
                 self._rooms.submitted(ready.submitted)
             if ready.behind:
@@ -268,31 +295,84 @@ class Driver:
         is_running = self._behind is not None
         self._behind = behind  # the newest counts
         if not is_running:
-            self._jobs.put_nowait(behind)
+            self._put_job(behind)
 
-    async def _keep_ledger(self) -> None:
-        """The ledger's jobs, one after the other; certificates that wait go along with the decision behind them."""
-        while True:
-            jobs = [await self._jobs.get()]
-            while isinstance(jobs[-1], Certified) and not self._jobs.empty():
-                jobs.append(self._jobs.get_nowait())
-            certificates = [job for job in jobs if isinstance(job, Certified)]
-            last, decision = jobs[-1], None
-            if isinstance(last, Decision) and last.n > self._last_executed:  # else it came by catching up
-                decision = last
-            if certificates or decision:
-                await self._do(certificates, decision)
-            if isinstance(last, Behind):
-                await self._install()
+    # the ledger's jobs, one after the other, in the order in which they came
 
-    async def _do(self, certificates: Sequence[Certified], decision: Decision | None) -> None:
-        outcome = await self.in_ledger(self._visit, certificates, decision)
-        for certified in certificates:
-            self._rooms.certified(certified)
-        if decision:
-            self._last_executed = decision.n
-            self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
-            self._rooms.executed(outcome)
+    def _put_job(self, job: "Decision | Certified | Behind") -> None:
+        self._jobs.append(job)
+        if not isinstance(job, Certified):
+            self._go_on()
+        elif self._certifying is None:  # a decision that comes soon takes it along: one visit, one sync less
+            self._certifying = self._loop.call_later(CERTIFY_S, self._certify)
+
+    def _certify(self) -> None:
+        self._certifying = None
+        self._go_on(True)
+
+    def _go_on(self, is_certifying: bool = False) -> None:
+        """Begins the next visit to the ledger, unless one is under way: certificates with the decision behind them."""
+        if self._is_in_ledger or self._is_stopped or self.failed.done():
+            return
+        certificates: list[Certified] = []
+        for at, job in enumerate(self._jobs):
+            if isinstance(job, Certified):
+                certificates.append(job)
+                continue
+            if isinstance(job, Decision):
+                if job.n <= self._last_executed:  # it came by catching up
+                    continue
+                self._begin_visit(certificates, job, at + 1)
+            elif certificates:
+                self._begin_visit(certificates, None, at)
+            else:
+                self._forget_jobs(at + 1)
+                self._is_in_ledger = True
+                self.spawn(self._install(), "catch up")
+            return
+        if is_certifying or self._certifying is None:
+            self._begin_visit(certificates, None, len(self._jobs))
+
+    def _begin_visit(self, certificates: list[Certified], decision: Decision | None, jobs: int) -> None:
+        self._forget_jobs(jobs)
+        if certificates or decision:
+            self._is_in_ledger = True
+            self.ledger_pool.submit(self._make_visit, certificates, decision)
+
+    def _forget_jobs(self, count: int) -> None:
+        for _ in range(count):
+            self._jobs.popleft()
+
+    def _make_visit(self, certificates: list[Certified], decision: Decision | None) -> None:
+        """In the ledger's thread, which tells the loop by itself (see `_write`)."""
+        error: BaseException | None = None
+        outcome = None
+        try:
+            outcome = self._visit(certificates, decision)
+        except BaseException as found:  # ends the process, in the loop
+            error = found
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._visited, error, certificates, decision, outcome)
+
+    def _visited(self, error: BaseException | None, certificates: list[Certified], decision: Decision | None,
+                 outcome: Any) -> None:
+        if self._is_stopped:
+            return
+        self._is_in_ledger = False
+        if error:
+            self._fail(error)
+            return
+        try:
+            for certified in certificates:
+                self._rooms.certified(certified)
+            if decision:
+                self._last_executed = decision.n
+                self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
+                self._rooms.executed(outcome)
+        except Exception as found:
+            self._fail(found)
+            return
+        self._go_on()
 
     def _visit(self, certificates: Sequence[Certified], decision: Decision | None) -> Any:
         """In the ledger's thread."""
@@ -306,16 +386,18 @@ class Driver:
             behind = self._behind
             if behind.n <= self._last_executed:
                 self._behind = None
-                return
+                break
             executed = await self._rooms.catch_up(behind)
             if executed is None:
                 self._behind = None  # it is issued again from time to time
-                return
+                break
             self._last_executed = executed.n
             if self._behind is behind:
                 self._behind = None
             self._call(lambda now, executed=executed: self._replica.installed(executed, now))  # type: ignore[misc]
             self.vote_again(await self.in_ledger(self._rooms.lost_certificates))
+        self._is_in_ledger = False
+        self._go_on()
 
     # time
 
@@ -331,11 +413,14 @@ class Driver:
             delays.append((label_ms - now.label_ms) / self._clock.speed)
         if wait_ms is not None:
             delays.append(float(wait_ms - now.wait_ms))
+        if not delays:
+            return
+        due_s = self._loop.time() + max(min(delays) / 1000, SHORTEST_WAIT_S)
         if self._timer:
+            if self._timer.when() <= due_s:
+                return  # it rings too early at worst, and is set anew then: cheaper than a new one for each message
             self._timer.cancel()
-            self._timer = None
-        if delays:
-            self._timer = self._loop.call_later(max(min(delays) / 1000, SHORTEST_WAIT_S), self._tick)
+        self._timer = self._loop.call_at(due_s, self._tick)
 
     def _tick(self) -> None:
         self._timer = None
@@ -359,3 +444,10 @@ class Driver:
         if not self.failed.done() and error is not None:
             self._is_stopped = True
             self.failed.set_exception(error)
+
+
+def is_patient(ready: Ready) -> bool:
+    """Tells whether nothing but header votes, which no decision waits for, is asked for."""
+    return bool(ready.compact is None and not (ready.check or ready.decided or ready.submitted or ready.behind
+                                               or ready.alarms)
+                and ready.send and all(send.data[:1] == b"h" for send in ready.send))

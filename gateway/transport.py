@@ -84,6 +84,7 @@ class Transport:
         self._members = {key_hash: index for index, key_hash in enumerate(mesh.key_hashes) if index != mesh.index}
         self._peers = {index: Peer(index, mesh.addresses[index])
                        for index in range(len(mesh.key_hashes)) if index != mesh.index}
+        self._flushing: list[Peer] = []
         self._strangers: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._dialling: list[asyncio.Task[None]] = []
@@ -111,7 +112,8 @@ class Transport:
         frame = encode_frame(kind, body)
         for peer in self._peers.values() if to is None else (self._peers[to],):
             peer.put(kind, frame)
-            self._flush_soon(peer)
+            if peer.connection and not peer.is_flush_due:
+                self._flush_soon(peer)
 
     def connected(self) -> list[int]:
         """The peers at the other end of an open connection."""
@@ -206,9 +208,13 @@ class Transport:
     def _flush_soon(self, peer: Peer) -> None:
         if peer.connection and not peer.is_flush_due:
             peer.is_flush_due = True
-            asyncio.get_running_loop().call_soon(self._flush, peer)
+            if not self._flushing:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._flushing.append(peer)
 
-    def _flush(self, peer: Peer) -> None:
-        peer.is_flush_due = False
-        while peer.queue and peer.connection and peer.connection.is_writable:
-            peer.connection.write(peer.take())
+    def _flush(self) -> None:
+        peers, self._flushing = self._flushing, []
+        for peer in peers:
+            peer.is_flush_due = False
+            while peer.queue and peer.connection and peer.connection.is_writable:
+                peer.connection.write(peer.take())

@@ -236,7 +236,8 @@ class Core:
     def _fly(self, n: int, body: Body) -> None:
         """Notes that a batch is under way."""
         keys = self._keys_of(body)
-        if self._flights.get(n, keys) != keys:
+        known = self._flights.get(n, keys)
+        if known is not keys and known != keys:
             self._free(n)  # another batch was decided here than the one accepted
         self._flights[n] = keys
         for key in keys:

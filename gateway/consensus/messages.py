@@ -10,6 +10,7 @@ replicas is a frame, told apart by its first byte:
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from firmware.wire import cbor
@@ -108,14 +109,20 @@ Message = Vote | Checkpoint | ViewChange | NewView | Fetch | Data | Status | Sub
 
 
 def encode_batch(batch: Batch) -> bytes:
-    return cbor.encode([batch.channel, batch.view, batch.time_s, list(batch.items)])
+    parts = [cbor.encode([batch.channel, batch.view, batch.time_s, []])[:-1], cbor.head(4, len(batch.items))]
+    for item in batch.items:
+        parts.append(_bytes_head(len(item)))
+        parts.append(item)
+    return b"".join(parts)
 
 
 def decode_batch(data: bytes) -> Batch:
     """Raises Refused `malformed` unless `data` is a batch (what is in it is judged elsewhere)."""
-    fields = cbor.decode(data)
+    items = _split_items(data)
+    fields: list = cbor.decode(data) if items is None else items
     check_fields(fields, ("t", "u", "u", "l"))
-    check_list(fields[3], "b")
+    if items is None:
+        check_list(fields[3], "b")
     check(fields[2] < 1 << 32, "malformed", "seconds of 32 bits", fields[2])  # the header's field, until 2106
     return Batch(fields[0], fields[1], fields[2], tuple(fields[3]))
 
@@ -184,6 +191,53 @@ def open_frame(data: bytes) -> tuple[bytes, bytes | None]:
     fields = cbor.decode(data[1:])
     check_fields(fields, ("b", "b"))
     return fields[0], fields[1]
+
+
+@lru_cache(1024)  # items of one kind have few lengths
+def _bytes_head(size: int) -> bytes:
+    return bytes(cbor.head(2, size))
+
+
+def _split_items(data: bytes) -> list | None:
+    """The four fields of a batch whose items have 24..65,535 bytes, as nearly all have, in a tenth of the time that the
+    plain decoder takes; None for anything else, and then that one has the last word."""
+    if data[:1] != b"\x84":
+        return None
+    fields: list = []
+    at = 1
+    for _ in range(3):
+        value, at = cbor.decode_from(data, at)
+        fields.append(value)
+    size = len(data)
+    if at >= size:
+        return None
+    head = data[at]
+    if 0x80 <= head < 0x98:
+        count, at = head & 31, at + 1
+    elif head == 0x98 and at + 1 < size and data[at + 1] > 23:
+        count, at = data[at + 1], at + 2
+    elif head == 0x99 and at + 2 < size and data[at + 1]:
+        count, at = data[at + 1] << 8 | data[at + 2], at + 3
+    else:
+        return None
+    items = []
+    for _ in range(count):
+        if at + 2 >= size:
+            return None
+        kind, first = data[at], data[at + 1]
+        if kind == 0x58 and first > 23:
+            start = at + 2
+            at = start + first
+        elif kind == 0x59 and first:
+            start = at + 3
+            at = start + (first << 8 | data[at + 2])
+        else:
+            return None
+        items.append(data[start:at])
+    if at != size:
+        return None
+    fields.append(items)
+    return fields
 
 
 def _encode_status(message: Status, epoch: int) -> bytes:

@@ -73,8 +73,13 @@ class Replica(Restoring):
 
     def receive(self, data: bytes, now: Now) -> Ready:
         """Any bytes from any peer; what is wrong with them is counted in `refused`."""
+        return self.receive_all((data,), now)
+
+    def receive_all(self, datas: Sequence[bytes], now: Now) -> Ready:
+        """The same for messages that came together: what time demands is looked at once, behind the last."""
         self._now = now
-        self._take_frame(data)
+        for data in datas:
+            self._take_frame(data)
         return self._finish()
 
     def submit(self, item: Item, now: Now) -> Ready:
