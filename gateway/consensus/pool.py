@@ -1,8 +1,13 @@
 """Makes batches of the items that wait, in the order of their arrival, and says when a batch closes and who is overdue.
 
 Each item waits in one of two places: waiting, or flying (in a batch that was accepted and is not yet executed). Beside
-that it may be overdue: its own waiting limit is over and it is not decided; the limit of a seal is a label (30 s), that
-of a transaction a wait (5 ms). Items that came from another replica by SUBMIT have had theirs and are overdue at once.
+that it may be overdue: its own waiting limit and a quarter of T are over and it is not decided; the limit of a seal is
+a label (30 s), that of a transaction a wait (5 ms). Items that came from another replica by SUBMIT have had theirs and
+are overdue at once.
+
+The quarter of T is for the primary's sake. All replicas hear the brokers: nearly always it has the item as well and its
+batch is on the way, and then every SUBMIT is waste (transactions under load: 2.6 times the traffic). SUBMIT is for an
+item that the primary did not hear of, and T, which is for a primary that does not serve, begins with it.
 """
 
 from collections import deque
@@ -40,6 +45,8 @@ class Pool:
         self._waiting: dict[str, dict[bytes, Entry]] = {kind: {} for kind in KINDS}  # by order
         self._waiting_bytes = 0
         self._quiet: dict[str, deque[Entry]] = {kind: deque() for kind in KINDS}  # limit not over; may hold done ones
+        self._late: deque[tuple[int, Entry]] = deque()  # (wait label of falling overdue, seal whose limit is over)
+        self._grace_ms = parameters["timeout_ms"] // 4
         self.overdue: dict[bytes, Entry] = {}  # not decided, by the moment at which they fell due
         self._untold: dict[bytes, Entry] = {}  # those of them that the other replicas have not been told of
         self._relayed: dict[bytes, Entry] = {}  # those of them that wait: they close a batch at once
@@ -72,16 +79,20 @@ class Pool:
         """Forgets an item: executed, refused or no longer wanted."""
         entry = self._entries.pop(key, None)
         if entry is not None:
-            self._leave(entry)
+            if not entry.n:
+                self._leave(entry)
             entry.is_done = True
-            self.overdue.pop(key, None)
-            self._untold.pop(key, None)
+            if self.overdue:
+                self.overdue.pop(key, None)
+                self._untold.pop(key, None)
 
     def fly(self, keys: Iterable[bytes], n: int) -> None:
         """Notes that the batch at n holds these items."""
+        if not self._entries:
+            return
         for key in keys:
             entry = self._entries.get(key)
-            if entry is not None:
+            if entry is not None and entry.n != n:
                 self._leave(entry)
                 entry.n = n
 
@@ -99,6 +110,8 @@ class Pool:
 
     def settle(self, keys: Iterable[bytes]) -> None:
         """Notes that these items are decided: nobody needs to be suspected for them any more."""
+        if not self.overdue:
+            return  # what is untold is overdue
         for key in keys:
             self.overdue.pop(key, None)
             self._untold.pop(key, None)
@@ -124,14 +137,16 @@ class Pool:
         self._sort()
 
     def advance(self, now: Now, decided: int) -> None:
-        """Moves those whose waiting limit is over to the overdue ones; what flies in n <= `decided` needs no care."""
-        for kind in KINDS:
-            quiet = self._quiet[kind]
-            while quiet and (quiet[0].is_done or self._is_over(quiet[0], now)):
-                entry = quiet.popleft()
-                if not entry.is_done and not 0 < entry.n <= decided:
-                    self.overdue[entry.item.key] = entry
-                    self._untold[entry.item.key] = entry
+        """Moves those whose time is over to the overdue ones; what flies in n <= `decided` needs no care."""
+        seals, transactions, late = self._quiet["seal"], self._quiet["tx"], self._late
+        while seals and (seals[0].is_done or self._is_over(seals[0], now)):
+            entry = seals.popleft()
+            if not entry.is_done and not 0 < entry.n <= decided:
+                late.append((now.wait_ms + self._grace_ms, entry))
+        while late and (late[0][1].is_done or now.wait_ms >= late[0][0]):
+            self._become_overdue(late.popleft()[1], decided)
+        while transactions and (transactions[0].is_done or now.wait_ms >= self._overdue_ms(transactions[0])):
+            self._become_overdue(transactions.popleft(), decided)
 
     def is_due(self, now: Now, is_idle: bool) -> bool:
         """Tells whether a batch closes now; `is_idle`: nothing is in flight, transactions need not wait."""
@@ -157,13 +172,18 @@ class Pool:
         return label, wait
 
     def overdue_at(self) -> tuple[int | None, int | None]:
-        """(label, wait) at which the next item falls overdue."""
+        """(label, wait) at which the next seal's limit ends, and at which the next item falls overdue."""
         for quiet in self._quiet.values():
             while quiet and quiet[0].is_done:
                 quiet.popleft()
+        while self._late and self._late[0][1].is_done:
+            self._late.popleft()
         seals, transactions = self._quiet["seal"], self._quiet["tx"]
+        waits = [due_ms for due_ms, _ in islice(self._late, 1)]
+        if transactions:
+            waits.append(self._overdue_ms(transactions[0]))
         return (seals[0].arrived.label_ms + self._parameters["wait_seal_ms"] if seals else None,
-                transactions[0].arrived.wait_ms + self._parameters["wait_transaction_ms"] if transactions else None)
+                min(waits, default=None))
 
     def take(self, n: int) -> list[Item]:
         """The items of the next batch, noted as flying in n: oldest first, within the chain's limits. An item that
@@ -196,6 +216,14 @@ class Pool:
         if entry.item.kind == "seal":
             return now.label_ms >= entry.arrived.label_ms + self._parameters["wait_seal_ms"]
         return now.wait_ms >= entry.arrived.wait_ms + self._parameters["wait_transaction_ms"]
+
+    def _overdue_ms(self, transaction: Entry) -> int:
+        return transaction.arrived.wait_ms + self._parameters["wait_transaction_ms"] + self._grace_ms
+
+    def _become_overdue(self, entry: Entry, decided: int) -> None:
+        if not entry.is_done and not 0 < entry.n <= decided:
+            self.overdue[entry.item.key] = entry
+            self._untold[entry.item.key] = entry
 
     def _wait(self, entry: Entry) -> None:
         self._waiting[entry.item.kind][entry.item.key] = entry

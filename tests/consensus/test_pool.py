@@ -72,12 +72,27 @@ def test_overdue_by_limit_or_by_submit() -> None:
     assert [entry.item.data for entry in pool.overdue.values()] == [b"b"]
     assert pool.is_due(T0, False)
     assert pool.overdue_at() == (1_030_000, None)
-    pool.advance(Now(1_030_000, 0), 0)
+    pool.advance(Now(1_030_000, 70), 0)
+    assert [entry.item.data for entry in pool.overdue.values()] == [b"b"]  # the primary has a quarter of T for it
+    assert pool.overdue_at() == (None, 570)
+    pool.advance(Now(1_040_000, 569), 0)
+    assert not pool.take_untold()
+    pool.advance(Now(1_040_000, 570), 0)
     assert [entry.item.data for entry in pool.overdue.values()] == [b"b", b"a"]
     assert pool.take_untold() == [b"request a"] and not pool.take_untold()
     assert pool.foremost_overdue(1) == [b"request b"]
     pool.drop(item("b").key)
     assert [entry.item.data for entry in pool.overdue.values()] == [b"a"]
+
+
+def test_a_transaction_is_handed_on_a_quarter_of_t_after_its_limit() -> None:
+    pool = pool_with("a", "b", timeout_ms=1000)
+    assert pool.overdue_at() == (None, 255)
+    pool.advance(Now(1_000_000, 254), 0)
+    assert not pool.overdue
+    pool.fly([item("b").key], 7)
+    pool.advance(Now(1_000_000, 255), 7)
+    assert pool.take_untold() == [b"request a"] and list(pool.overdue) == [item("a").key]
 
 
 def test_unknown_kind() -> None:
