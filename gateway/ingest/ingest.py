@@ -43,11 +43,11 @@ from gateway.ingest.desk import Desk, SealEntry, TransactionEntry
 from gateway.ingest.mqtt import BATCH_MESSAGES, Message, Token
 from gateway.ingest.router import Router
 from gateway.ingest.sides import Clock, Offer, Post, Registry, Store
+from gateway.ingest.storing import Batch, Storing
 from gateway.ingest.verify import VerifiedSeal, VerifiedTransaction, VerifyDigest
 
 logger = logging.getLogger("gridseal.ingest")
 
-STORING = 4  # batches checked and not yet written; more would only use memory
 PEER_REQUESTS = 4096  # submitted by peers and not yet looked at; they are sent again
 REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again while the registry stays as it is
 TRANSACTIONS = 4096  # under way
@@ -62,14 +62,6 @@ class Settings(NamedTuple):
     replica: int  # its index
     replicas: int
     ack_interval_ms: int = 10_000
-
-
-class _Batch(NamedTuple):
-    """What is to be made durable, and what follows."""
-
-    seals: list[VerifiedSeal]
-    tokens: list[Token]
-    offers: list[Offer]
 
 
 class _Checking(NamedTuple):
@@ -98,9 +90,8 @@ class Ingest:
         self._post: Post | None = None
         self._inbox: deque[Message] = deque()
         self._requests: deque[bytes] = deque(maxlen=PEER_REQUESTS)
-        self._news, self._storing_news = asyncio.Event(), asyncio.Event()
-        self._storing: deque[_Batch] = deque()
-        self._room = asyncio.Event()
+        self._news = asyncio.Event()
+        self._storing = Storing(self._store, clock.speed)
         self._points: dict[int, PointRecord | None] = {}
         self.chains = Chains(registry.chain, self._hash_at)
         self.checker = Checker(settings.domain, registry.agent, self.chains.pending_hashes, verify_digest)
@@ -132,9 +123,10 @@ class Ingest:
         while some := await self._in_ledger(lambda: list(islice(pending, BATCH_MESSAGES))):
             for found in some:
                 self._durable.add(found.payload_hash)
-                self._put_in_order(VerifiedSeal(*found), PEERS, batch := _Batch([], [], []))
+                self._put_in_order(VerifiedSeal(*found), PEERS, batch := Batch([], [], []))
                 self._submit(batch.offers)
-        for work, name in ((self._check_all(), "check"), (self._store_all(), "store"), (self._answer_all(), "answer")):
+        for work, name in ((self._check_all(), "check"), (self._storing.run(), "store"),
+                           (self._answer_all(), "answer")):
             task = self._loop.create_task(work, name=f"ingest {name}")
             task.add_done_callback(self._ended)
             self._tasks.append(task)
@@ -204,7 +196,7 @@ class Ingest:
     def executed(self, channel: str, height: int, leaves: Sequence[bytes], results: Sequence[int]) -> None:
         """A block was executed here, in order of heights; also when it was caught up with."""
         seals, transactions = [], []
-        batch = _Batch([], [], [])
+        batch = Batch([], [], [])
         for index, (leaf, code) in enumerate(zip(leaves, results, strict=True), 1):
             key = verify.item_key(leaf)
             self.checker.forget(key)
@@ -228,7 +220,7 @@ class Ingest:
                 self._refused_by_block(found, key, REASONS[code] if code < len(REASONS) else "not_accepted", batch)
         if channel == self._domain.channels[0]:
             self.desk.executed(height, seals, transactions)
-        self._queue(batch)
+        self._storing.put(batch)
 
     def certified(self, channel: str, height: int) -> None:
         """The certificate of a block is stored here."""
@@ -280,17 +272,15 @@ class Ingest:
         return _Checking([message.token for message in messages], jobs, results)
 
     async def _finish(self, checking: _Checking) -> None:
-        batch = _Batch([], checking.tokens, [])
+        batch = Batch([], checking.tokens, [])
         for job, result in zip(checking.jobs, await checking.results, strict=True):
             self._take(job, result, batch)
-        self._queue(batch)
-        while len(self._storing) > STORING:
-            self._room.clear()
-            await self._room.wait()
+        self._storing.put(batch)
+        await self._storing.has_room()
 
     # Placing.
 
-    def _take(self, job: Job, result: Result, batch: _Batch) -> None:
+    def _take(self, job: Job, result: Result, batch: Batch) -> None:
         if isinstance(result, VerifiedSeal):
             self._put_in_order(result, job.who, batch, job.data)
         elif isinstance(result, VerifiedTransaction):
@@ -301,7 +291,7 @@ class Ingest:
             assert isinstance(result, Refused)
             self.refusals.count(job.who, result.reason)
 
-    def _put_in_order(self, found: VerifiedSeal, who: str, batch: _Batch, request: bytes | None = None) -> None:
+    def _put_in_order(self, found: VerifiedSeal, who: str, batch: Batch, request: bytes | None = None) -> None:
         seal = found.seal
         try:
             self._check_point(found)
@@ -342,7 +332,7 @@ class Ingest:
         if point.meter_epoch != seal.meter_epoch:
             raise Refused("wrong_meter_epoch", point.meter_epoch, seal.meter_epoch)
 
-    def _follow(self, moved: Moved, batch: _Batch, newest: tuple[bytes, bytes | None] = (b"", None)) -> None:
+    def _follow(self, moved: Moved, batch: Batch, newest: tuple[bytes, bytes | None] = (b"", None)) -> None:
         """Offers what is in order now and gives up what can never be; newest: (payload hash, envelope) at hand."""
         for found in moved.ready:
             request = newest[1] if found.payload_hash == newest[0] else None
@@ -402,23 +392,8 @@ class Ingest:
 
     # Storing.
 
-    def _queue(self, batch: _Batch) -> None:
-        if any(batch):
-            self._storing.append(batch)
-            self._storing_news.set()
-
-    async def _store_all(self) -> None:
-        """Writes all that waits at once, then acknowledges and offers it."""
-        while True:
-            await self._storing_news.wait()
-            self._storing_news.clear()
-            while self._storing:
-                batches = list(self._storing)
-                self._storing.clear()
-                self._room.set()
-                await self._store(batches)
-
-    async def _store(self, batches: list[_Batch]) -> None:
+    async def _store(self, batches: Sequence[Batch]) -> None:
+        """Makes batches durable, then acknowledges and offers what is in them."""
         seals = [found for batch in batches for found in batch.seals]
         if seals:
             try:
@@ -438,7 +413,7 @@ class Ingest:
 
     # Blocks.
 
-    def _refused_by_block(self, seal: Seal, key: bytes, reason: str, batch: _Batch) -> None:
+    def _refused_by_block(self, seal: Seal, key: bytes, reason: str, batch: Batch) -> None:
         self._refuse(seal.kid.hex() if self.checker.agent(seal.kid) else UNKNOWN, seal, reason)
         self._refused_in_blocks[key] = reason
         if len(self._refused_in_blocks) > REFUSED_IN_BLOCKS:

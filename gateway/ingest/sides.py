@@ -56,6 +56,8 @@ class Post(Protocol):
 class Clock(Protocol):
     """As `deploy.clock.Clock`."""
 
+    speed: int
+
     def now_ms(self) -> int: ...
 
     def monotonic_ms(self) -> int: ...

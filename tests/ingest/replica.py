@@ -26,6 +26,8 @@ OPERATOR, MEMBER = 99, 98  # the numbers of their keys
 class HandClock:
     """Labels as the test says, waits as they are."""
 
+    speed = 1
+
     def __init__(self) -> None:
         self.label_ms = START_MS
 

@@ -79,7 +79,7 @@ def test_durable_before_puback_and_taken_up_after_a_restart(play: Play, agents: 
                 device.send(envelopes[at])
             await until(lambda: device.acks() != [])
             assert device.acks()[0].wanted == [(7, 3, 4)] and device.acked() == 0
-            assert len(replica.offers) == 2
+            await until(lambda: len(replica.offers) == 2)
 
     async def after(replica: Replica) -> None:
         assert [offer.request for offer in replica.offers.values()] == envelopes[:2]
