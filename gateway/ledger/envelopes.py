@@ -86,7 +86,7 @@ class Envelopes:
         if len(self._pending) + len(fresh) > PENDING:
             raise Refused("busy", PENDING, len(self._pending))
         first = self._last_key + 1
-        self._store.put_all("envelopes", [
+        self._store.append_all("envelopes", [
             (key, records.encode_envelope(item.leaf, item.readings)) for key, item in enumerate(fresh, first)])
         self._last_key += len(fresh)
         for key, item in enumerate(fresh, first):

@@ -12,9 +12,12 @@ record names the newest. A search is a bisection over steps and at most 32 steps
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import cbor2
+
+from firmware.wire import cbor
 
 STEP = 32  # seals between two steps of a chain
 CHANNEL_SHIFT = 40  # a block's key is channel << 40 | height: heights of 32 bits, and order by channel
@@ -164,7 +167,11 @@ def decode_position(data: bytes) -> Position:
 
 
 def encode_envelope(leaf: bytes, readings: Sequence[bytes]) -> bytes:
-    return cbor2.dumps([leaf, list(readings)])
+    """CBOR `[leaf, [reading, ...]]`; written out because each envelope of an area comes by here once."""
+    parts = [b"\x82", _bytes_head(len(leaf)), leaf, cbor.head(4, len(readings)) if len(readings) != 1 else b"\x81"]
+    for reading in readings:
+        parts += (_bytes_head(len(reading)), reading)
+    return b"".join(parts)
 
 
 def decode_envelope(data: bytes) -> tuple[bytes, list[bytes]]:
@@ -189,3 +196,8 @@ def step_key(chain: int, number: int) -> int:
 def block_key(channel: int, height: int) -> int:
     """The key of a block: `channel` by its index in the genesis."""
     return channel << CHANNEL_SHIFT | height
+
+
+@lru_cache(4096)  # leaves and readings have few lengths
+def _bytes_head(size: int) -> bytes:
+    return bytes(cbor.head(2, size))

@@ -97,6 +97,13 @@ class Store:
         self._db.executemany(f"INSERT OR REPLACE INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)",
                              [(key, record, _mark(table, key, record)) for key, record in rows])
 
+    def append_all(self, table: str, rows: Iterable[tuple[int, bytes]]) -> None:
+        """The same for keys of a numbered table that are known to be new, as behind `last_key`: for half the time."""
+        self._check_writing()
+        seed = zlib.crc32(f"{table}:".encode())
+        self._db.executemany(f"INSERT INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)", [
+            (key, record, zlib.crc32(record, zlib.crc32(b"%d:" % key, seed))) for key, record in rows])
+
     def delete(self, table: str, key: Key) -> None:
         """Removes a record if it is there; only inside `writing`."""
         self._check_writing()

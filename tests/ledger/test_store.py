@@ -32,6 +32,17 @@ def test_put_get_scan_delete(store: Store) -> None:
     assert store.last_key("blocks") == 2 and store.get("state", b"k") == b"w"
 
 
+def test_append_all_writes_what_put_all_does_but_no_key_twice(store: Store) -> None:
+    rows = [(number, b"record %d" % number) for number in (1, 2, 255, 1 << 40)]
+    with store.writing():
+        store.append_all("envelopes", rows)
+        store.put_all("blocks", rows)
+    assert list(store.scan("envelopes")) == list(store.scan("blocks")) == rows
+    with pytest.raises(sqlite3.IntegrityError), store.writing():
+        store.append_all("envelopes", [(3, b"new"), (2, b"again")])
+    assert store.get("envelopes", 3) is None
+
+
 def test_a_transaction_that_raises_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError), store.writing():
         store.put("blocks", 1, b"half")
