@@ -95,7 +95,7 @@ class Replica(Restoring):
             if self._pool.is_full:
                 self._count(Refused("busy"))
             else:
-                is_relayed = self._relayed.pop(digest_of(item.request), 0) is None
+                is_relayed = bool(self._relayed) and self._relayed.pop(digest_of(item.request), 0) is None
                 self._pool.add(item, now, is_relayed, self._flying.get(item.key, 0))
         return self._finish()
 

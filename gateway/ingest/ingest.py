@@ -273,8 +273,10 @@ class Ingest:
 
     async def _finish(self, checking: _Checking) -> None:
         batch = Batch([], checking.tokens, [])
-        for job, result in zip(checking.jobs, await checking.results, strict=True):
-            self._take(job, result, batch)
+        results = await checking.results
+        with self._registry.reading():
+            for job, result in zip(checking.jobs, results, strict=True):
+                self._take(job, result, batch)
         self._storing.put(batch)
         await self._storing.has_room()
 

@@ -1,6 +1,7 @@
 """Says what ingest gives to consensus, and what it needs of the rooms around it: registry, ledger, brokers, clock."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
@@ -25,6 +26,8 @@ class Registry(Protocol):
     def agent(self, kid: bytes) -> AgentRecord | None: ...
 
     def point(self, number: int) -> PointRecord | None: ...
+
+    def reading(self) -> AbstractContextManager[None]: ...
 
     def chain(self, kid: bytes, point: int) -> ChainRecord | None: ...
 

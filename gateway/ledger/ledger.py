@@ -283,10 +283,12 @@ class Ledger(Reader):
         rows: list[ItemRecord] = []
         touched: set[int] = set()
         refused: list[tuple[Pending, int]] = []
+        places: dict[bytes, bytes] = {}  # of transactions
         for index, (item, result) in enumerate(zip(items, results, strict=True), 1):
             place = Place(key, index)
-            if result.is_transaction and (result.code == 0 or self.transaction_place(result.payload_hash) is None):
-                self.store.put("transactions", result.payload_hash, records.encode_place(place))
+            if result.is_transaction and (result.code == 0 or (
+                    result.payload_hash not in places and self.transaction_place(result.payload_hash) is None)):
+                places[result.payload_hash] = records.encode_place(place)
             waiting = self._envelopes.find(result.payload_hash)
             if result.seal is None or result.record is None:
                 if waiting is not None and item[-cose.SIGNATURE_BYTES:] == waiting.signature:
@@ -298,6 +300,7 @@ class Ledger(Reader):
             touched.add(link.chain)
             rows.append(ItemRecord(None if is_kept else item, waiting.key if waiting else 0, link))
             self._envelopes.settle(result.payload_hash)
+        self.store.put_all("transactions", places.items())
         for number in sorted(touched):
             self.store.put("chains", number, records.encode_chain(self._chains[number]))
         hashes = b"".join(result.payload_hash[:8] for result in results)

@@ -5,6 +5,7 @@ Nothing is changed here.
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -211,6 +212,10 @@ class Reader(Blocks):
             return None
         place = records.decode_place(data)
         return self.channels[place.block >> records.CHANNEL_SHIFT], self._height_of(place), place.leaf
+
+    def reading(self) -> AbstractContextManager[None]:
+        """A view that stands still: many questions inside cost little more than one (`Store.reading`)."""
+        return self.store.reading()
 
     # Ways through the tables.
 

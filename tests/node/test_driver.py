@@ -14,7 +14,7 @@ from firmware.wire import genesis, identity
 from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Settings
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
 from gateway.driver import Driver
 from gateway.ledger.votes import VoteLog
 
@@ -207,6 +207,50 @@ def test_alone_it_decides_in_order_and_every_promise_is_on_disk(tmp_path):
         assert times == sorted(times)
         assert bench.votes.writes < 3 * 200  # group commit: never one write a promise
         await bench.stop()
+    run(body)
+
+
+class Scripted:
+    """A machine that answers each message with one promise and sends the message itself."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def start(self, now):
+        return Ready([], None, [], [], [], [], [], None, [])
+
+    tick = start
+
+    def receive_all(self, datas, now):
+        self.calls += 1
+        return Ready(list(datas), None, [Send(None, data) for data in datas], [], [], [], [], None, [])
+
+    def wake(self):
+        return None, None
+
+
+def test_header_votes_wait_a_little_for_company(tmp_path):
+    async def body():
+        votes, rooms, machine = GatedVotes(tmp_path / "votes.log"), Recorded(), Scripted()
+        votes.gate.set()
+        driver = Driver(machine, votes, rooms, RealClock(), 0)
+        driver.start()
+        driver.receive(b"h1")
+        driver.receive(b"h2")
+        await some_turns()
+        assert machine.calls == 1 and votes.writes == 0  # one turn of the loop, one call
+        driver.receive(b"p3")
+        while len(rooms.sent) < 3:
+            await asyncio.wait_for(rooms.has_sent.wait(), WAIT_S)
+            rooms.has_sent.clear()
+        assert rooms.sent == [b"h1", b"h2", b"p3"] and votes.writes == 1
+        rooms.has_sent.clear()
+        driver.receive(b"h4")  # nobody comes: it goes alone
+        await asyncio.wait_for(rooms.has_sent.wait(), WAIT_S)
+        assert rooms.sent[3:] == [b"h4"] and votes.writes == 2
+        await driver.stop()
+        votes.close()
+        assert VoteLog(tmp_path / "votes.log").load() == [b"h1", b"h2", b"p3", b"h4"]
     run(body)
 
 
