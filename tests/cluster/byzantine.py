@@ -126,8 +126,18 @@ class Liar:
         else:
             rows = self._forged_certificates(said) or rows
         self.world.seen["false VIEW-CHANGEs"] += 1
-        low = said.n if chance.random() < 0.7 else max(0, said.n - 1)
-        return b"p" + self._sign([messages.VIEW_CHANGE, 0, said.view, low, list(proof), rows, self.index])
+        low, shown = said.n, list(proof)
+        if chance.random() < 0.3:
+            low, shown = self._forged_checkpoint(said)
+        return b"p" + self._sign([messages.VIEW_CHANGE, 0, said.view, low, shown, rows, self.index])
+
+    def _forged_checkpoint(self, said: Said) -> tuple[int, list[bytes]]:
+        """A checkpoint that nobody has reached, proven by one signer q times."""
+        interval = self.world.parameters["checkpoint_interval"]
+        low = said.n + interval * self.world.chance.randint(1, 2)
+        heads = [["trade", low, self.world.chance.randbytes(32)]]
+        message = self._sign([messages.CHECKPOINT, 0, low, self.world.chance.randbytes(32), heads, self.index])
+        return low, [message] * self.world.judge.quorum
 
     def _forged_certificates(self, said: Said) -> list[Any]:
         """Certificates from too few PREPAREs: one told twice, or the primary's own among them."""

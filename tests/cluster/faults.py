@@ -62,11 +62,41 @@ def _split(world: Any) -> str:
 def _blackout(world: Any) -> str:
     """Takes one member off, long enough to fall behind the others' logs; its catching up may be cut short as well."""
     machine = world.chance.choice(world.machines)
-    for other in world.others(machine.index):
-        world.network.cut.update(((machine.index, other), (other, machine.index)))
+    world.network.isolate(machine.index, world.profile.size)
     world.mend_at_ms = world.now_ms + world.chance.choice((500, 3_000, 10_000))
     machine.fuse_at = world.chance.choice(("before install", "installed", None))
     return f"{machine.index} until {world.mend_at_ms} ms, then {machine.fuse_at}"
+
+
+def _rivals(world: Any) -> str:
+    """Two certificates for one n: a batch prepares at one member only, which is away while the next view orders another
+    batch there, and that too prepares at one member only. Whoever leads next has to choose (pbft.md 0.2)."""
+    network, size = world.network, world.profile.size
+    first, second = world.chance.sample(range(size), 2) if size > 1 else (0, 0)
+
+    def part() -> None:
+        network.keep_from_all_but(size, None)
+        network.isolate(first, size)
+
+    def prepare_second() -> None:
+        network.keep_from_all_but(size, second)
+
+    def rejoin() -> None:
+        network.cut.clear()
+
+    network.heal()
+    network.keep_from_all_but(size, first)
+    world.new_item(for_all=True)
+    start_ms = world.now_ms
+    steps = ((300, part), (2_400, prepare_second), (3_300, rejoin), (9_000, network.heal))  # T is 2 s
+    world.script = [(start_ms + after_ms, step) for after_ms, step in steps]
+    return f"{first}, then {second}"
+
+
+def _mute(world: Any) -> str:
+    note = world.network.mute(world.profile.size)
+    world.mend_at_ms = world.now_ms + world.chance.choice((500, 3_000, 10_000))
+    return str(note)
 
 
 def _heal(world: Any) -> str:
@@ -111,9 +141,7 @@ def _swizzle(world: Any) -> str:
     gone = world.chance.sample(members, world.chance.randint(1, len(members) - 1)) if len(members) > 1 else []
     back = world.chance.sample(members, world.chance.randint(0, len(members)))
     for member in gone:
-        for other in members:
-            if other != member:
-                world.network.cut.update(((member, other), (other, member)))
+        world.network.isolate(member, len(members))
     world.network.cut = {pair for pair in world.network.cut if pair[0] not in back and pair[1] not in back}
     return f"off {gone}, back {back}"
 
@@ -124,6 +152,8 @@ _FAULTS = {
     "split": _split,
     "blackout": _blackout,
     "heal": _heal,
+    "mute": _mute,
+    "rivals": _rivals,
     "pause": _pause,
     "flap": _flap,
     "jump": _jump,

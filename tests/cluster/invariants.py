@@ -201,11 +201,20 @@ def check_view(judge: Any, machine: Any) -> None:
         judge.fail(9, f"machine {machine.index} fell from view {record.view} to {replica.view}")
     if replica.view > record.view:
         judge.world.seen["view changes"] += 1
+        check_not_led_astray(judge, machine)
     record.view = replica.view
     if replica.active and record.active_view != replica.view:
         record.active_view = replica.view
         if replica.view and not any(new_view.view == replica.view for new_view in judge.new_views):
             judge.fail(11, f"machine {machine.index} is active in view {replica.view} without a valid NEW-VIEW")
+
+
+def check_not_led_astray(judge: Any, machine: Any) -> None:
+    """9: a view is left for the next one, or for one that another honest replica has gone to: f liars move nobody."""
+    honest = [judge.records[other.index].said_view for other in judge.world.honest]
+    views = [judge.records[machine.index].view, *honest, *(new_view.view for new_view in judge.new_views)]
+    if machine.replica.view > max(views) + 1:
+        judge.fail(9, f"machine {machine.index} went to view {machine.replica.view}, the others said {sorted(honest)}")
 
 
 def check_bounds(judge: Any, machine: Any) -> None:

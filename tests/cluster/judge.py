@@ -121,6 +121,7 @@ class Judge:
         if carried is not None:
             self.new_views.append(carried)
             self.world.seen["NEW-VIEWs"] += 1
+            self.world.seen["NEW-VIEWs that choose"] += validity.is_choice(said)
             for n in self.committed:
                 invariants.check_carried(self, carried, n)
 
@@ -148,11 +149,12 @@ class Judge:
         """A new life: it must know what the last one promised."""
         record = self.records[machine.index]
         if machine.is_honest:
-            record.view = record.said_view
             record.low = 0
             record.active_view = -1
             record.durable = set()
             self.on_synced(machine, machine.votes.synced)  # with what a crash has left of the unsynced
+            left = [promise[1] for promise in record.durable if promise[0] in ("view-change", "new-view")]
+            record.view = max([record.said_view, *left])
             invariants.check_still_durable(self, machine)
             invariants.check_not_fallen(self, machine)
             invariants.check_view(self, machine)

@@ -61,6 +61,32 @@ MUTATIONS = {
         "a certificate that no light node takes"),
     "any header counts": Mutation(
         _ROOM + "votes", "if said == tally.own_hash)", "if True)", "a certificate over signatures of another header"),
+    "signer twice in C": Mutation(
+        _ROOM + "checkpoints", "check(message.sender > last.sender, ", "check(message.sender >= 0, ",
+        "one member proves a checkpoint"),
+    "PREPAREs of q - 2": Mutation(
+        _ROOM + "ordering", "if len(prepares) >= self.quorum - 1:", "if len(prepares) >= self.quorum - 2:",
+        "a certificate that is none"),
+    "COMMITs of q - 1": Mutation(
+        _ROOM + "ordering", "if len(equal) >= self.quorum:", "if len(equal) >= self.quorum - 1:",
+        "a decision that a view change forgets"),
+    "header vote unwritten": Mutation(
+        _ROOM + "stability", "self._persist(durable.header_vote(vote))", "pass", "a restart may sign another header"),
+    "view unwritten": Mutation(
+        _ROOM + "viewing", "self._persist_parting(durable.stopped(signed))", "pass",
+        "a restart votes in a view it left"),
+    "NEW-VIEW unwritten": Mutation(
+        _ROOM + "viewing", "self._persist(durable.active(signed))", "pass", "a restart forgets what O ordered"),
+    "amnesia": Mutation(
+        _ROOM + "replica", "self._restore(records)", "self._restore(())", "a restart reads nothing back"),
+    "join one liar": Mutation(
+        _ROOM + "viewing", "if len(higher) > self.faults:", "if len(higher) > self.faults - 1:",
+        "one member moves all from view to view"),
+    "endless patience": Mutation(
+        _ROOM + "timing", "        self._stop(self.view + 1)\n\n    # --- SUBMIT", "        return\n\n    # --- SUBMIT",
+        "a silent primary is never left"),
+    "nothing sent again": Mutation(
+        _ROOM + "catchup", "self._answer_slots(message, to)", "pass", "a lost message is lost for ever"),
     "votes of any view": Mutation(
         _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
         "COMMITs of several views make a decision"),

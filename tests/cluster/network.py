@@ -21,12 +21,14 @@ class Network:
         self._chance = chance
         self.weather = weather
         self.cut: set[tuple[int, int]] = set()
+        self.muted: set[tuple[str, int]] = set()  # (type of message, receiver) that gets none of it
         self.lost = 0
 
-    def arrivals(self, sender: int, receiver: int) -> list[int]:
-        """Delays in ms after which copies of one message arrive."""
+    def arrivals(self, sender: int, receiver: int, name: str) -> list[int]:
+        """Delays in ms after which copies of one message of type `name` arrive."""
         chance, weather = self._chance, self.weather
-        if (sender, receiver) in self.cut or chance.random() < weather.loss:
+        is_lost = (sender, receiver) in self.cut or (name, receiver) in self.muted
+        if is_lost or chance.random() < weather.loss:
             self.lost += 1
             return []
         delays = [self._delay()]
@@ -63,5 +65,26 @@ class Network:
         self.cut.update((b, a) for a in left for b in right)
         return kind
 
+    def mute(self, size: int) -> str:
+        """Some members get no messages of one type: votes that are given and yet do not count."""
+        name = self._chance.choice(("prepare", "commit", "commit", "pre-prepare", "new-view", "view-change", "data"))
+        receivers = self._chance.sample(range(size), self._chance.randint(1, size))
+        self.muted = {(name, receiver) for receiver in receivers}
+        if self._chance.random() < 0.5:
+            self.muted.update(("data", receiver) for receiver in range(size))  # nor are decisions told afterwards
+        return f"no {name} for {sorted(receivers)}"
+
+    def keep_from_all_but(self, size: int, lucky: int | None) -> None:
+        """Only one member gets enough PREPAREs to be prepared, and nobody's COMMIT arrives."""
+        self.muted = {(name, member) for name in ("prepare", "commit", "data") for member in range(size)}
+        if lucky is not None:
+            self.muted.discard(("prepare", lucky))
+
+    def isolate(self, member: int, size: int) -> None:
+        for other in range(size):
+            if other != member:
+                self.cut.update(((member, other), (other, member)))
+
     def heal(self) -> None:
         self.cut.clear()
+        self.muted.clear()

@@ -40,7 +40,7 @@ class Profile(NamedTuple):
     liars: tuple[int, ...]
     lies: tuple[str, ...]
     do_liars_stop: bool  # at the healing
-    blackout: bool  # begins with one member cut off
+    opening: str  # the fault that a run begins with: "" for none
 
 
 def profile_of(chance: Random, size: int) -> Profile:
@@ -56,7 +56,8 @@ def profile_of(chance: Random, size: int) -> Profile:
         tail=chance.choice((0.0, 0.0, 0.02, 0.1)),
         corruption=chance.choice((0.0, 0.0, 0.0, 0.02)),
     )
-    menu = ("crash", "crash", "crash all", "split", "blackout", "heal", "pause", "flap", "jump", "swizzle")
+    menu = ("crash", "crash", "crash all", "split", "blackout", "mute", "rivals", "heal", "pause", "flap", "jump",
+            "swizzle")
     profile = Profile(
         size=size,
         speed=chance.choice((1, 1, 600)),
@@ -76,9 +77,14 @@ def profile_of(chance: Random, size: int) -> Profile:
         liars=liars,
         lies=lies,
         do_liars_stop=chance.random() < 0.5,
-        blackout=chance.random() < 0.2,
+        opening=chance.choice(("blackout", "rivals", "", "", "", "")),
     )
-    if profile.blackout:  # the others have to get ahead of it by more than their logs
+    if profile.opening == "rivals":
+        profile = profile._replace(  # a plan of several seconds, which other faults would only spoil
+            fault_chance=chance.choice((0.0, 0.01)), faults=("crash", "pause"), transaction_share=1.0, skew_ms=0,
+            check_ms=10, execute_ms=5, slow_disk_ms=chance.choice((0, 15)), submit_chance=0.02,
+            weather=weather._replace(loss=0.0, tail=0.0, delay_ms=20))
+    if profile.opening == "blackout":  # the others have to get ahead of it by more than their logs
         profile = profile._replace(
             checkpoint_interval=chance.choice((1, 1, 2)), submit_chance=0.15, transaction_share=1.0, fault_chance=0.02)
     return profile

@@ -90,6 +90,18 @@ def recompute(view: int, view_changes: Sequence[Said]) -> Carried:
     return Carried(view, low, {n: best[n][1] if n in best else NULL for n in range(low + 1, top + 1)})
 
 
+def is_choice(said: Said) -> bool:
+    """Whether V shows certificates of different digests for one n, so that the highest view has to decide."""
+    shown: dict[int, bytes] = {}
+    for message in said.body[0]:
+        change = hear_signed("pbft", payload_of(message))
+        for pre_prepare, _ in change.body[1] if change is not None else ():
+            first = hear_signed("pbft", payload_of(pre_prepare))
+            if first is not None and shown.setdefault(first.n, first.digest) != first.digest:
+                return True
+    return False
+
+
 def _is_proven(low: int, proof: Sequence[bytes], rules: Rules, signed: Container[bytes]) -> bool:
     senders, values = set(), set()
     for message in proof:

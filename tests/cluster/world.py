@@ -18,6 +18,7 @@ from tests.cluster.ledger import Block
 from tests.cluster.machine import Machine
 from tests.cluster.network import Network
 from tests.cluster.profile import Profile, profile_of
+from tests.cluster.speech import hear
 
 CREATED_S = 1_790_000_000
 TRACE_EVENTS = 40  # the last events that a violation shows
@@ -61,6 +62,7 @@ class World:
         self.history: deque[bytes] = deque(maxlen=500)  # what liars may replay
         self.items: dict[bytes, Any] = {}
         self.healed = False
+        self.script: list[tuple[int, Callable[[], None]]] = []  # (when, what) of a fault in several steps
         self.mend_at_ms = 0  # when a split ends by itself; 0: it does not
         self.machines = [Machine(self, index, index not in self.profile.liars) for index in range(size)]
         self.honest = [machine for machine in self.machines if machine.is_honest]
@@ -96,7 +98,8 @@ class World:
         for liar in self.liars:
             if liar.index != sender:
                 liar.overhear(data)
-        for delay in self.network.arrivals(sender, receiver):
+        said = hear(data)
+        for delay in self.network.arrivals(sender, receiver, said.type if said else ""):
             arriving = self.network.corrupt(data)
             for machine in self.at_index[receiver]:
                 self.plan(self.now_ms + delay, "message", machine, (sender, arriving))
@@ -146,8 +149,8 @@ class World:
             for machine in machines:
                 machine.skew_ms = self.chance.randint(-self.profile.skew_ms, self.profile.skew_ms)
                 machine.start()
-        if self.profile.blackout:
-            faults.inject(self, "blackout")
+        if self.profile.opening:
+            faults.inject(self, self.profile.opening)
 
     def _go(self, events: int, before_each: Callable[[], bool]) -> None:
         """Runs events until their number is reached or nothing is planned."""
@@ -161,12 +164,14 @@ class World:
     def _roll(self) -> bool:
         """By chance: a fault, a new item or an old one again, in place of the next event."""
         profile, dice = self.profile, self.chance.random()
+        while self.script and self.now_ms >= self.script[0][0]:
+            self.script.pop(0)[1]()
         if self.mend_at_ms and self.now_ms >= self.mend_at_ms:
             self.mend_at_ms = 0
             self.network.heal()
             self.note_fault("mended: all links")
         if dice < profile.submit_chance:
-            self._new_item()
+            self.new_item()
             return True
         dice -= profile.submit_chance
         if dice < profile.retry_chance and self.items:
@@ -179,11 +184,12 @@ class World:
             return True
         return False
 
-    def _new_item(self) -> None:
+    def new_item(self, for_all: bool = False) -> None:
+        """A client makes an item and sends it as the profile says, or to everybody."""
         item = workload.make_item(self.chance, len(self.items), self.profile.transaction_share)
         self.items[item.key] = item
         everybody = list(range(self.profile.size))
-        if self.profile.spread == "all":
+        if self.profile.spread == "all" or for_all:
             receivers = everybody
         elif self.profile.spread == "one":
             receivers = [self.chance.choice(everybody)]
