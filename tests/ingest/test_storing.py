@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,8 @@ class Disk:
 
 
 def batch(seals, kind="seal"):
-    return Batch([object()] * seals, [object()] * seals, [Offer(b"k", kind, b"", b"", b"")])
+    things: list[Any] = [object()] * seals  # what is in it is nobody's business here
+    return Batch([*things], [*things], [Offer(b"k", kind, b"", b"", b"")])
 
 
 async def _with(script, speed=1):

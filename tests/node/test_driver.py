@@ -5,7 +5,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import pytest
 
@@ -15,7 +15,7 @@ from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
-from gateway.driver import Driver
+from gateway.driver import Driver, Machine
 from gateway.ledger.votes import VoteLog
 
 WAIT_S = 10
@@ -233,7 +233,7 @@ def test_header_votes_wait_a_little_for_company(tmp_path):
     async def body():
         votes, rooms, machine = GatedVotes(tmp_path / "votes.log"), Recorded(), Scripted()
         votes.gate.set()
-        driver = Driver(machine, votes, rooms, RealClock(), 0)
+        driver = Driver(cast(Machine, machine), votes, rooms, RealClock(), 0)
         driver.start()
         driver.receive(b"h1")
         driver.receive(b"h2")
