@@ -63,7 +63,7 @@ def _blackout(world: Any) -> str:
     """Takes one member off, long enough to fall behind the others' logs; its catching up may be cut short as well."""
     machine = world.chance.choice(world.machines)
     world.network.isolate(machine.index, world.profile.size)
-    world.mend_at_ms = world.now_ms + world.chance.choice((500, 3_000, 10_000))
+    world.mend_at_ms = world.now_ms + world.chance.choice((300, 1_000, 3_000, 10_000))
     machine.fuse_at = world.chance.choice(("before install", "installed", None))
     return f"{machine.index} until {world.mend_at_ms} ms, then {machine.fuse_at}"
 

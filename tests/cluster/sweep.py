@@ -10,9 +10,9 @@ from tests.cluster.world import Outcome, World
 
 # A sweep in which one of these never happened has proven less than it seems: it fails.
 DEMANDED = (
-    "crashes", "torn writes", "view changes", "NEW-VIEWs that choose", "NULLs", "catch-ups", "checkpoints", "compactions",
-    "equivocations", "false VIEW-CHANGEs", "conflicting NEW-VIEWs", "twins parted", "poisoned blocks",
-    "repeats",
+    "crashes", "torn writes", "view changes", "NEW-VIEWs that choose", "NULLs", "catch-ups", "checkpoints",
+    "compactions", "repeats", "equivocations", "false VIEW-CHANGEs", "conflicting NEW-VIEWs", "twins parted",
+    "poisoned blocks",
     "crashes while recovering", *(f"crash at {seam}" for seam in SEAMS),
 )
 DEMANDED_FROM_RUNS = 1000  # fewer need not have seen everything
