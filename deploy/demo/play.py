@@ -257,7 +257,7 @@ def play(args: argparse.Namespace) -> int:
 
 async def _play(demo: Demo) -> int:
     started, code = time.monotonic(), INTERRUPTED
-    _end_at_sigterm()
+    _end_at_signals()
     try:
         await demo.prepare()
         if demo.args.open:
@@ -284,11 +284,12 @@ async def _play(demo: Demo) -> int:
     return code
 
 
-def _end_at_sigterm() -> None:
-    """SIGTERM ends the demo as Ctrl-C does: every process with it."""
+def _end_at_signals() -> None:
+    """SIGTERM and Ctrl-C end the demo with every process of it, also where a shell started it with SIGINT ignored."""
     playing = asyncio.current_task()
     assert playing is not None, "called inside a task"
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: playing.cancel())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: playing.cancel())
 
 
 def _new_folder() -> Path:
