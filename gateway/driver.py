@@ -218,19 +218,28 @@ class Driver:
             self._patience.cancel()
             self._patience = None
         while self._ready and not self._is_writing and not self.failed.done():
-            group = list(self._ready)
-            self._ready.clear()
-            compact: Sequence[bytes] | None = None
-            records: list[bytes] = []
-            for ready in group:
-                records.extend(ready.persist)
-                if ready.compact is not None:  # the whole of what is still promised, the records before it included
-                    compact, records = ready.compact, []
+            group, compact, records = self._next_write()
             if compact is None and not records:
                 self._follow(group)
                 continue
             self._is_writing = True
             self._votes_pool.submit(self._write, compact, records, group)
+
+    def _next_write(self) -> tuple[list[Ready], Sequence[bytes] | None, list[bytes]]:
+        """(Readys, new log or None, records) of one write. A new log comes first in its write: it leaves out what its
+        replica no longer needs by then, but the messages of the Readys before it are still to go and need their records
+        on disk (a PREPARE of a view that was left a moment later: its batch may be the last copy)."""
+        group: list[Ready] = []
+        compact: Sequence[bytes] | None = None
+        records: list[bytes] = []
+        while self._ready:
+            if self._ready[0].compact is not None:
+                if records or compact is not None:
+                    break
+                compact = self._ready[0].compact
+            group.append(self._ready.popleft())
+            records.extend(group[-1].persist)
+        return group, compact, records
 
     def _write(self, compact: Sequence[bytes] | None, records: list[bytes], group: list[Ready]) -> None:
         """In the votes thread. It tells the loop by itself: a future of asyncio costs two more turns of the loop."""

@@ -107,7 +107,7 @@ def check_durable(judge: Any, machine: Any, said: Said) -> None:
     """6: nothing sent that is not already in the synced image."""
     durable = judge.records[machine.index].durable
     lacking = [promise for promise in promises.of(said) if promise not in durable]
-    if lacking:
+    if lacking and not is_past(said, durable):
         judge.fail(6, f"machine {machine.index} sent {said}; its disk lacks {show_promise(lacking[0])}")
     if said.type == "checkpoint":
         found = judge.states.get(said.n)
@@ -119,6 +119,18 @@ def check_durable(judge: Any, machine: Any, said: Said) -> None:
         found = blocks[said.n].header_hash if said.n < len(blocks) else None
         if found != said.digest:
             judge.fail(6, f"machine {machine.index} sent {said}; its ledger has {show(found)}")
+
+
+def is_past(said: Said, durable: set[tuple[Any, ...]]) -> bool:
+    """Whether the disk forbids to sign anything there, so that the record itself is no longer needed."""
+    def highest(*names: str) -> int:
+        return max((promise[1] for promise in durable if promise[0] in names), default=0)
+
+    if said.type == "view-change":
+        return said.view <= highest("view-change", "new-view")
+    if said.type == "header":
+        return said.n <= highest("floor")
+    return said.type in (*VOTES, "checkpoint") and said.n <= highest("stable")
 
 
 def check_still_durable(judge: Any, machine: Any) -> None:

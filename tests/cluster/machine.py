@@ -73,6 +73,8 @@ class Machine:
         self.decisions: deque[Any] = deque()
         self.executing = False
         self.syncing = 0
+        self.writing: tuple[list[bytes] | None, list[bytes]] = (None, [])
+        self.inbox: list[bytes] = []
         self.timer_at: int | None = None
         self.behind: Any = None
         self.fetches = 0
@@ -101,10 +103,9 @@ class Machine:
         self.step("start")
         self.obey(self.replica.start(self.now()))
         self.obey(self.replica.vote_again(self.uncertified(), self.now()))
-        for key in list(self.envelopes):
-            if key not in self.ledger.clients and self.up:
-                self.step("resubmit")
-                self.obey(self.replica.submit(self.envelopes[key], self.now()))
+        self.step("resubmit")
+        waiting = [item for key, item in self.envelopes.items() if key not in self.ledger.clients]
+        self.obey(self.replica.submit_all(waiting, self.now()))
         self.is_recovering = False
 
     def crash(self, why: str) -> None:
@@ -184,7 +185,18 @@ class Machine:
     # --- events ---
 
     def on_message(self, data: bytes) -> None:
-        self.obey(self.replica.receive(data, self.now()))
+        gather_ms = self.world.profile.gather_ms
+        if not gather_ms:
+            self.obey(self.replica.receive(data, self.now()))
+            return
+        self.inbox.append(data)
+        if len(self.inbox) == 1:
+            self.world.plan(self.world.now_ms + self.world.chance.randint(0, gather_ms), "turn", self, self.life)
+
+    def on_turn(self) -> None:
+        """All that came since the last turn of the loop."""
+        inbox, self.inbox = self.inbox, []
+        self.obey(self.replica.receive_all(inbox, self.now()))
 
     def on_tick(self) -> None:
         self.timer_at = None
@@ -261,44 +273,52 @@ class Machine:
         self._work()
 
     def _work(self) -> None:
+        """Writes for all that waits, then follows; while a slow disk works, more may wait."""
         while self.queue and not self.syncing:
-            group = self._group()
-            records = [record for ready in group for record in ready.persist]
-            for record in records:
-                self.votes.append([record])
-                self.step("append " + KINDS[record[1]])
-            if records and self.world.profile.slow_disk_ms:
-                self.syncing = len(group)
+            count, compact, records = self._next_write()
+            self.writing = compact, records
+            if compact is None:
+                for record in records:
+                    self.votes.append([record])
+                    self.step("append " + KINDS[record[1]])
+            if (records or compact is not None) and self.world.profile.slow_disk_ms:
+                self.syncing = count
                 delay = self.world.chance.randint(1, self.world.profile.slow_disk_ms)
                 self.world.plan(self.world.now_ms + delay, "synced", self, self.life)
                 return
-            self._carry_out(len(group))
+            self._carry_out(count)
 
-    def _group(self) -> list[Ready]:
-        """The Readys that share one sync: up to the first that replaces the file."""
-        group = []
+    def _next_write(self) -> tuple[int, list[bytes] | None, list[bytes]]:
+        """(number of Readys, new log or None, records) of one write: as gateway/driver.py joins them."""
+        compact: list[bytes] | None = None
+        records: list[bytes] = []
+        count = 0
         for ready in self.queue:
-            group.append(ready)
             if ready.compact is not None:
-                break
-        return group
+                if records or compact is not None:
+                    break
+                compact = list(ready.compact)
+            records.extend(ready.persist)
+            count += 1
+        return count, compact, records
 
     def _carry_out(self, count: int) -> None:
-        fresh = self.votes.sync()
-        if fresh:
+        compact, records = self.writing
+        if compact is not None:
+            self.step("before compact")
+            self.votes.replace([*compact, *records])
+            self.world.judge.on_compacted(self)
+            self.step("compact")
+        elif records:
+            fresh = self.votes.sync()
             self.world.judge.on_synced(self, fresh)
             for kind in sorted({record[1] for record in fresh}):
                 self.step("sync " + KINDS[kind])
         for _ in range(count):
-            self._carry_out_one(self.queue.popleft())
+            self._follow(self.queue.popleft())
 
-    def _carry_out_one(self, ready: Ready) -> None:
+    def _follow(self, ready: Ready) -> None:
         world = self.world
-        if ready.compact is not None:
-            self.step("before compact")
-            self.votes.replace(ready.compact)
-            world.judge.on_compacted(self)
-            self.step("compact")
         for send in ready.send:
             self._send(send.to, send.data)
             said = hear(send.data)

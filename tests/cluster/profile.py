@@ -32,6 +32,7 @@ class Profile(NamedTuple):
     slow_disk_ms: int  # 0: a sync takes no time
     execute_ms: int
     check_ms: int
+    gather_ms: int  # messages of so long are one call; 0: each is one
     submit_chance: float
     retry_chance: float  # of a client sending an old item again, perhaps to another replica
     spread: str  # who gets an item first: "all", "one", "backup", "some"
@@ -69,6 +70,7 @@ def profile_of(chance: Random, size: int) -> Profile:
         slow_disk_ms=chance.choice((0, 0, 15, 150)),
         execute_ms=chance.choice((0, 0, 5, 300)),
         check_ms=chance.choice((0, 0, 10, 500)),
+        gather_ms=chance.choice((0, 0, 1, 20)),
         submit_chance=chance.choice((0.02, 0.06, 0.15)),
         retry_chance=chance.choice((0.0, 0.01, 0.05)),
         spread=chance.choice(("all", "all", "one", "backup", "some")),

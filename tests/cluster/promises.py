@@ -2,7 +2,8 @@
 
 Names: ("pre-prepare" | "prepare", v, n, digest); ("commit", v, n, digest) = the prepared certificate is there;
 ("batch", digest); ("view-change" | "new-view", v, hash of the payload); ("checkpoint", n, value); ("header", height,
-hash); ("stable", n). The records' layout is the one of `gateway/consensus/durable.py`.
+hash); ("stable", n); ("floor", height): no header vote up to there. The records' layout is the one of
+`gateway/consensus/durable.py`.
 """
 
 import hashlib
@@ -48,6 +49,8 @@ def read(records: Iterable[bytes]) -> Iterator[Promise]:
             yield from _message(fields[0][0], "stable")
             for message in fields[0]:
                 yield from _message(message, "checkpoint")
+        elif kind == durable.FLOORS:
+            yield from (("floor", height) for _, height in fields[0])
         elif kind == durable.HEADER_VOTE:
             said = hear_signed("header", payload_of(fields[0]))
             if said is not None:

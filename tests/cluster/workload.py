@@ -18,7 +18,8 @@ def identify(item: bytes) -> bytes:
 
 def make_item(chance: Random, sequence: int, transaction_share: float) -> Item:
     kind = "tx" if chance.random() < transaction_share else "seal"
-    return _item(cbor.encode([kind, chance.randrange(CLIENTS), sequence, chance.randbytes(4)]))
+    padding = chance.randbytes(chance.choice((4, 40, 300)))
+    return _item(cbor.encode([kind, chance.randrange(CLIENTS), sequence, padding]))
 
 
 def make_bad_item(chance: Random) -> bytes:

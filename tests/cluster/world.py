@@ -250,7 +250,7 @@ class World:
             return False
         if kind == "tick":
             return bool(machine.timer_at == detail)
-        if kind in ("synced", "execute", "fetch"):
+        if kind in ("synced", "execute", "fetch", "turn"):
             return bool(machine.life == detail)
         return kind == "message" or detail[0] is None or detail[0] == machine.life
 
@@ -278,6 +278,8 @@ class World:
             machine.guarded(machine.on_item, detail[1])
         elif kind == "checked":
             machine.guarded(machine.on_checked, detail[1], detail[2])
+        elif kind == "turn":
+            machine.guarded(machine.on_turn)
         elif kind == "synced":
             machine.guarded(machine.on_synced)
         elif kind == "execute":
