@@ -118,7 +118,8 @@ class Core:
     def _begin_duties(self) -> None:
         self._records: list[bytes] = []
         self._is_compacting = False
-        self._parting: list[bytes] = []  # records of this turn's VIEW-CHANGE and CHECKPOINT
+        self._others: list[bytes] = []  # those of the records that promise no batch
+        self._accepted: list[tuple[bytes, bytes, bytes | None, bytes | None]] = []  # and those that do, in their parts
         self._sends: list[Send] = []
         self._checks: list[Check] = []
         self._decisions: list[Decision] = []
@@ -155,11 +156,16 @@ class Core:
 
     def _persist(self, record: bytes) -> None:
         self._records.append(record)
+        self._others.append(record)
 
-    def _persist_parting(self, record: bytes) -> None:
-        """A promise that a compact log of the same turn would leave out as past."""
-        self._records.append(record)
-        self._parting.append(record)
+    def _persist_accepted(self, pre_prepare: bytes, digest: bytes, body: Body | None, prepare: bytes | None) -> None:
+        """A batch is written with the first promise that needs it."""
+        data = None if body is None else body.data
+        is_new = body is not None and not body.is_durable
+        self._records.append(durable.accepted(pre_prepare, data if is_new else None, prepare))
+        self._accepted.append((pre_prepare, digest, data, prepare))
+        if body is not None:
+            body.is_durable = True
 
     def _send(self, signed: bytes, to: int | None = None, batch: bytes | None = None) -> None:
         if self.size > 1:
@@ -197,7 +203,7 @@ class Core:
         self._certified, self._submitted, self._alarms = [], [], []
         self._behind_duty = None
         self._is_compacting = False
-        self._parting = []
+        self._others, self._accepted = [], []
         return ready
 
     # --- memory ---
@@ -268,14 +274,18 @@ class Core:
         if self._stable is not None:
             records.append(durable.stable(self._stable.proof))
         own = self._view_changes.get(self.index)
-        records.extend(self._parting)  # what leaves with this file is in it, even when it is past already
+        # what leaves with this file is in it, even when it is past already: one turn may see several views
+        written: set[bytes] = set()
+        for pre_prepare, digest, data, prepare in self._accepted:
+            records.append(durable.accepted(pre_prepare, None if digest in written else data, prepare))
+            written.add(digest)
+        records.extend(self._others)
         if self.active and self._new_view is not None:
             records.append(durable.active(self._new_view))
         elif not self.active and own is not None:
             records.append(durable.stopped(own[1]))
         records.extend(durable.header_vote(vote) for vote in self._header_votes.own_votes())
         records.extend(durable.checkpoint(signed) for signed in self._checkpoints.of(self.index))
-        written: set[bytes] = set()
 
         def batch_once(digest: bytes) -> bytes | None:
             body = self._log.body(digest)

@@ -156,12 +156,9 @@ class Ordering(Core):
             slot.own_prepare = self._mail.sign(Vote(messages.PREPARE, self.view, slot.n, slot.digest, self.index))
             slot.prepares[self.index] = (slot.digest, slot.own_prepare)
             self._send(slot.own_prepare)
-        data = None if body is None or body.is_durable else body.data
-        self._persist(durable.accepted(slot.pre_prepare, data, slot.own_prepare))
-        if body is not None:
-            body.is_durable = True
-            if slot.n > self.last_executed:
-                self._fly(slot.n, body)
+        self._persist_accepted(slot.pre_prepare, slot.digest, body, slot.own_prepare)
+        if body is not None and slot.n > self.last_executed:
+            self._fly(slot.n, body)
         self._advance(slot)
 
     def _take_batch(self, data: bytes) -> None:

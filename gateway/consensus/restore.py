@@ -83,7 +83,8 @@ class Restoring(Timing):
                     if own is not None and self._vote(own).sender == self.index:
                         self._mail.recall(own)
                 places[vote.n, vote.view] = Accepted(signed, vote, own_prepare)
-            elif record.kind == durable.PREPARED:
+        for record in read:
+            if record.kind == durable.PREPARED:
                 self._restore_prepared(record, places)
         for (n, view), accepted in places.items():
             if self.active and view == self.view and n in self._log:
@@ -97,7 +98,9 @@ class Restoring(Timing):
         if n not in self._log:
             return
         view = self._vote(prepares[0] if prepares else commit).view
-        accepted = places[n, view]
+        accepted = places.get((n, view))
+        if accepted is None:
+            return  # a compact log leaves out the proposal of a certificate that one of a later view replaces
         slot = self._log.slot(n)
         if slot.certificate is None or view >= slot.certificate.view:
             slot.certificate = Certificate(view, accepted.vote.digest, Prepared(accepted.signed, tuple(prepares)))

@@ -114,7 +114,7 @@ class Stability(Ordering):
         if self._checkpoints.content(self.index, n) is None:
             message = Checkpoint(n, self._state_root, heads_of(self._heads), self.index)
             signed = self._mail.sign(message)
-            self._persist_parting(durable.checkpoint(signed))
+            self._persist(durable.checkpoint(signed))
             self._send(signed)
             self._hold_checkpoint(message, signed)
 

@@ -28,7 +28,7 @@ class Viewing(Stability):
         proof = self._stable.proof if self._stable is not None else ()
         message = ViewChange(view, self.low, proof, prepared, self.index)
         signed = self._mail.sign(message)
-        self._persist_parting(durable.stopped(signed))
+        self._persist(durable.stopped(signed))
         self._send(signed)
         self._view_changes[self.index] = (message, signed)
         self._note_progress()

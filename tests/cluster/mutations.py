@@ -73,7 +73,7 @@ MUTATIONS = {
     "header vote unwritten": Mutation(
         _ROOM + "stability", "self._persist(durable.header_vote(vote))", "pass", "a restart may sign another header"),
     "view unwritten": Mutation(
-        _ROOM + "viewing", "self._persist_parting(durable.stopped(signed))", "pass",
+        _ROOM + "viewing", "self._persist(durable.stopped(signed))", "pass",
         "a restart votes in a view it left"),
     "NEW-VIEW unwritten": Mutation(
         _ROOM + "viewing", "self._persist(durable.active(signed))", "pass", "a restart forgets what O ordered"),
