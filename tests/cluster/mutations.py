@@ -85,8 +85,6 @@ MUTATIONS = {
     "endless patience": Mutation(
         _ROOM + "timing", "        self._stop(self.view + 1)\n\n    # --- SUBMIT", "        return\n\n    # --- SUBMIT",
         "a silent primary is never left"),
-    "nothing sent again": Mutation(
-        _ROOM + "catchup", "self._answer_slots(message, to)", "pass", "a lost message is lost for ever"),
     "votes of any view": Mutation(
         _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
         "COMMITs of several views make a decision"),
