@@ -38,6 +38,7 @@ PARAMETERS = (
     ("slot_s", 3600),
     ("point_max_w", 100000),  # a register that rises faster, times the CT ratio, is marked: 3 x 63 A has 44 kW
     ("client_items", 128),  # of one sender in a batch
+    ("witness_interval_s", 900),  # a label: a light node signs one header in each of these
 )
 DEMO_LABELS = {"time_ahead_s": 1200, "time_behind_s": 6000, "boundary_s": 300, "late_s": 7200}  # at speed 600
 

@@ -10,7 +10,7 @@ from collections import namedtuple
 
 from firmware.wire import cbor, merkle
 from firmware.wire.errors import check
-from firmware.wire.shape import check_fields, check_list
+from firmware.wire.shape import check_fields, check_list, is_kind
 
 BUCKETS = 4096
 BUCKET_PATH = 12
@@ -44,6 +44,25 @@ def chain_key(kid, point):
 def sequence_key(kid):
     """Returns the key of a sender's last transaction sequence (a CBOR integer)."""
     return b"sequence/" + bytes(kid)
+
+
+def light_key(area):
+    """Returns the key of an area's number of light nodes (a CBOR integer): the n of "k of n witnesses"."""
+    return b"light/" + area.encode()
+
+
+def is_light(agent):
+    """Tells whether an AgentRecord is of a light node, one that may witness headers."""
+    return agent.role == "agent" and agent.revoked_height is None
+
+
+def decode_count(data):
+    """Returns the integer of a count's entry; 0 for None, where there is no entry."""
+    if data is None:
+        return 0
+    count = cbor.decode(data)
+    check(is_kind(count, "u"), "malformed", "a count", count)
+    return count
 
 
 def encode_record(record):

@@ -138,6 +138,12 @@ def _agent_record(wanted: Enrolment, owner: bytes, points: list[int], height: in
 
 
 def _put_agent(store: State, kid: bytes, record: AgentRecord) -> None:
+    """Writes the record, and with it the number of the area's light nodes: the n of "k of n witnesses"."""
+    old = agent_of(store, kid)
+    change = state.is_light(record) - (old is not None and state.is_light(old))
+    if change:
+        key = state.light_key(record.area)
+        store.put(key, cbor.encode(state.decode_count(store.get(key)) + change))
     store.put(state.agent_key(kid), state.encode_record(record))
 
 

@@ -24,6 +24,28 @@ def test_genesis_enrols(table: Table) -> None:
     assert table.agent("meter")[7:] == ([1, 2], 0, None, None)
 
 
+def test_light_nodes_are_counted(world: World, table: Table) -> None:
+    """Enrolled, unrevoked agents: neither operators nor auditors, and none twice; the genesis' one is there."""
+    def count() -> int:
+        return state.decode_count(table.get(state.light_key(AREA)))
+
+    assert (count(), state.decode_count(table.get(state.light_key("south")))) == (1, 0)
+    table.run(world.enrol("a", []), world.enrol("b", [point_entry(7)]), world.enrol("b", []))
+    assert count() == 3
+    auditor = transaction.enrol_body(world.request("c", role="auditor"), key("owner").kid, [], "")
+    south = transaction.enrol_body(world.request("d", area="south"), key("owner").kid, [], "")
+    assert table.run(world.tx(transaction.ENROL, auditor), world.tx(transaction.ENROL, south)) == ["accepted"] * 2
+    assert (count(), state.decode_count(table.get(state.light_key("south")))) == (3, 1)
+    assert table.run(world.replace("a", "a2")) == ["accepted"]
+    assert count() == 3, "one in, one out"
+    assert table.run(world.revoke("b"), world.revoke("b")) == ["accepted", "revoked"]
+    assert count() == 2
+    assert table.run(world.replace("b", "b2")) == ["accepted"]
+    assert count() == 3, "a new key for an agent that was revoked before"
+    assert table.run(world.revoke("meter"), world.revoke("a2"), world.revoke("b2")) == ["accepted"] * 3
+    assert table.get(state.light_key(AREA)) == b"\0"
+
+
 def test_enrol_then_seal(world: World, table: Table) -> None:
     assert table.run(world.enrol("new", [point_entry(7)])) == ["accepted"]
     record = table.agent("new")

@@ -70,8 +70,8 @@ def test_golden_block(tmp_path: Path) -> None:
     ledger.close()
     assert outcome.header_hash is not None
     assert (outcome.state_root.hex(), outcome.header_hash.hex()) == (
-        "316f7b9dff9dfb141a9c85a9df1eaf037bae46e65d57d858870f37a9bb1c60da",
-        "30b5e8142734a0dc4e9a3da8a0cb986845559880e263b1f9167d6f46c225544a")
+        "8145d282f01973f426660a3663979b6c166c0bce66c28980796a17c951ccc41b",
+        "25ea08b381e990a217af37c7954c5488985c6dfc8286653605b61a0bab471070")
 
 
 def test_null_and_order(tmp_path: Path, world: World) -> None:
