@@ -17,6 +17,7 @@ REASONS = (
     "not_accepted", "wrong_state", "wrong_key", "wrong_view", "wrong_digest",  # 41-45
     "outside_window", "conflicting_vote", "wrong_proof", "readings_missing", "busy",  # 46-50
     "wrong_reading", "not_trusted_genesis", "damaged", "unreadable",  # 51-54
+    "both_sides", "wrong_price", "wrong_volume", "arbitrage",  # 55-58: of the market
 )
 NUMBERS = {name: number for number, name in enumerate(REASONS)}
 

@@ -23,7 +23,7 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     # the gateway: of firmware the contract and the signers, no more
     "gateway.ingest": ("firmware.wire", "firmware.crypto"),
     "gateway.consensus": ("firmware.wire", "firmware.crypto.signer"),  # a batch is opaque bytes here
-    "gateway.market": (),
+    "gateway.market": ("firmware.wire",),  # integers only: every replica computes the same
     "gateway.contracts": ("firmware.wire", "firmware.crypto", "gateway.market"),
     "gateway.ledger": ("firmware.wire", "firmware.crypto", "gateway.contracts", "gateway.ingest.verify"),
     "gateway.api": ("firmware.wire",),  # sees views of the state, handed in
