@@ -1,8 +1,8 @@
 """Makes the bytes of the market's part of the replicated state: keys and records; and reads them strictly.
 
-Money in mc (10^-5 of the currency unit), signed only where a field says so; prices in mc per kWh; energy in Wh; times in
-Unix seconds (UTC), a slot is named by its start. Records are CBOR arrays in the order of their fields; keys begin with
-the record's name, so that one bucket of the state and its path prove an entry (firmware/wire/state.py).
+Money in mc (10^-5 of the currency unit), signed only where a field says so; prices in mc per kWh; energy in Wh; times
+in Unix seconds (UTC), a slot is named by its start. Records are CBOR arrays in the order of their fields; keys begin
+with the record's name, so that one bucket of the state and its path prove an entry (firmware/wire/state.py).
 
 What is numbered without a gap proves completeness: an account's `entries` counts every change of its balance, so the
 difference of two of its records is the sum of the entries between them, and none can be left out (market.md, Bill).
@@ -19,8 +19,9 @@ GRID_KEY = b"role/grid"  # kid of the area's grid account
 POINTS_KEY = b"points"  # every point of the area, rising (CBOR list)
 SHARDS = 64  # of a slot's orders: a record stays small when a thousand orders come for one slot
 
-# {address, balance, credit} first (004 eq. 7). Credit is a running mean of scores in thousandths of a point: sum // count.
-# deposit and held are parts of the balance that cannot be spent; held covers open orders and unsettled purchases.
+# {address, balance, credit} first (004 eq. 7). Credit is a running mean of scores in thousandths of a point: sum //
+# count. deposit and held are parts of the balance that cannot be spent; held covers open orders and purchases that are
+# not settled yet.
 AccountRecord = namedtuple("AccountRecord", (
     "address", "balance_mc", "buyer_sum", "buyer_count", "seller_sum", "seller_count", "deposit_mc", "held_mc",
     "entries", "spent_mc", "earned_mc"))

@@ -60,7 +60,7 @@ _TYPES = {"market": Market, "tariff": Tariff, "vee": Vee, "credit": Credit}
 
 
 def make(name, changes=None):
-    """Returns a rule set's parameters as the list that travels: defaults with `changes`; ValueError for an unknown name."""
+    """Returns a rule set's parameters as they travel: defaults with `changes`; ValueError for an unknown name."""
     values = {field: default for field, _, default in _FIELDS[name]}
     for field in changes or {}:
         if field not in values:
