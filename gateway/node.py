@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import random
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,15 +43,12 @@ from gateway.transport import Mesh, Transport
 
 logger = logging.getLogger("gridseal.node")
 
-SWITCH_S = 0.0005
 VOTES, RUN, LOCK, EVIDENCE = "votes.log", "run.json", "lock", "evidence.cbor"  # beside the ledger's own files
 
 
 async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
     """Runs a replica until `stop` is set. Raises what must end the process: ConfigError, OSError and Damaged when it
     cannot start, Broken when something failed later."""
-    # a thread that comes back from the disk would wait 5 ms for a busy loop; a vote has 1 ms
-    sys.setswitchinterval(SWITCH_S)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     node = Node(config, clock)
     waiting: list[asyncio.Future[Any]] = []

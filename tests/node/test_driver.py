@@ -15,7 +15,7 @@ from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
-from gateway.driver import Driver, Machine
+from gateway.driver import TRUSTED_AFTER, Driver, Machine
 from gateway.ledger.votes import VoteLog
 
 WAIT_S = 10
@@ -251,6 +251,91 @@ def test_header_votes_wait_a_little_for_company(tmp_path):
         await driver.stop()
         votes.close()
         assert VoteLog(tmp_path / "votes.log").load() == [b"h1", b"h2", b"p3", b"h4"]
+    run(body)
+
+
+class Compacting(Scripted):
+    """Answers a message `c...` with a new log that holds it alone."""
+
+    def receive_all(self, datas, now):
+        ready = super().receive_all(datas, now)
+        return ready._replace(persist=[], compact=list(datas)) if datas[0][:1] == b"c" else ready
+
+
+class ToldVotes(GatedVotes):
+    """Tells what it wrote, in which thread, and may take its time."""
+
+    def __init__(self, path):
+        super().__init__(path)
+        self.gate.set()
+        self.told: list[tuple[str, list[bytes]]] = []
+        self.threads: list[threading.Thread] = []
+        self.pause_s = 0.0
+
+    def append(self, records):
+        super().append(records)
+        time.sleep(self.pause_s)
+        self.told.append(("append", list(records)))
+        self.threads.append(threading.current_thread())
+
+    def replace(self, records):
+        super().replace(records)
+        self.told.append(("replace", list(records)))
+        self.threads.append(threading.current_thread())
+
+
+def test_a_new_log_begins_a_write_of_its_own_and_what_waits_before_it_is_written_first(tmp_path):
+    """The new log leaves out what its replica needs no more by then; the messages before it go out all the same and
+    need their records on disk first: a crash between the two would forget a promise that was sent."""
+    async def body():
+        votes, rooms, machine = ToldVotes(tmp_path / "votes.log"), Recorded(), Compacting()
+        driver = Driver(cast(Machine, machine), votes, rooms, RealClock(), 0)
+        driver.start()
+        votes.gate.clear()
+        for message in (b"p1", b"p2", b"p3", b"c4", b"p5"):
+            driver.receive(message)
+            await some_turns()  # each is a call, and a Ready, of its own
+        assert machine.calls == 5 and rooms.sent == [] and votes.told == []
+        votes.gate.set()
+        while len(rooms.sent) < 5:
+            await asyncio.wait_for(rooms.has_sent.wait(), WAIT_S)
+            rooms.has_sent.clear()
+        assert votes.told == [("append", [b"p1"]), ("append", [b"p2", b"p3"]), ("replace", [b"c4", b"p5"])]
+        assert rooms.sent == [b"p1", b"p2", b"p3", b"c4", b"p5"]
+        await driver.stop()
+        votes.close()
+        assert VoteLog(tmp_path / "votes.log").load() == [b"c4", b"p5"]
+    run(body)
+
+
+def test_quick_disk_is_written_by_the_loop_and_a_slow_one_by_the_thread(tmp_path, monkeypatch):
+    monkeypatch.setattr("gateway.driver.QUICK_S", 0.2)  # a busy machine may be slow for long
+
+    async def body():
+        votes, rooms = ToldVotes(tmp_path / "votes.log"), Recorded()
+        driver = Driver(cast(Machine, Scripted()), votes, rooms, RealClock(), 0)
+        driver.start()
+
+        async def promise():
+            rooms.has_sent.clear()
+            driver.receive(b"p")
+            await asyncio.wait_for(rooms.has_sent.wait(), WAIT_S)
+            return votes.threads[-1] is threading.main_thread()
+        assert not any([await promise() for _ in range(TRUSTED_AFTER)])
+        assert all([await promise() for _ in range(3)])
+        votes.pause_s = 0.3
+        assert await promise()  # nobody knew
+        assert not await promise()
+        votes.pause_s = 0.0
+        assert not any([await promise() for _ in range(TRUSTED_AFTER)])
+        assert await promise()
+        votes.error = OSError(5, "Input/output error")
+        sent = len(rooms.sent)
+        driver.receive(b"p")
+        with pytest.raises(OSError, match="Input/output"):
+            await asyncio.wait_for(driver.failed, WAIT_S)
+        assert driver.is_disk_lost and len(rooms.sent) == sent
+        await driver.stop()
     run(body)
 
 
