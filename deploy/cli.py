@@ -24,7 +24,7 @@ COMMANDS = {
     "sim": ("deploy.sim", "a simulated device, alone"),
     "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
-    "enroll": ("deploy.enroll", "devices: request, approve, revoke, list"),
+    "enroll": ("deploy.enroll", "devices and people: request, approve, revoke, list"),
     "proof": ("deploy.proof", "export the proof of a reading"),
     "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
 }

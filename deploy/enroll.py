@@ -1,7 +1,8 @@
-"""`gridseal enroll`: makes meter agents known to an area, from their own signed request to a committed transaction.
+"""`gridseal enroll`: makes agents and people known to an area, from their own signed request to a transaction.
 
-The key is made where it stays. A request is signed by it and names the TLS key; approval is a transaction of the
-operator plus the certificate for the broker. What was not approved is refused everywhere.
+The key is made where it stays. A request is signed by it and names the TLS key and the role; approval is a transaction
+of the operator plus the certificate for the broker. What was not approved is refused everywhere. A role other than
+"agent" (a laboratory, a participant, the grid) gets a folder that `Person.open` reads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import cbor2
 
 from deploy import certificates
 from deploy.clock import open_clock
-from deploy.operator import Outcome, Person
+from deploy.operator import IDENTITY, Outcome, Person
 from firmware import config, meters
 from firmware.board import linux
 from firmware.config import BadConfig
@@ -26,6 +27,7 @@ from firmware.wire import genesis, identity, transaction
 from firmware.wire.errors import Refused
 
 REQUEST_BYTES = 16 * 1024
+REQUESTED = tuple(role for role in transaction.ROLES if role not in ("operator", "recovery"))  # those: gateway init
 PROTECTION = "software"  # a key in a file of a Pi or a board: verifiers print it
 _METER = """# a meter agent of gridseal; `gridseal meter check {folder}` tells what it would do
 area = "{area}"
@@ -50,13 +52,23 @@ type = "{type}"
 """
 
 
+_PERSON = """# somebody of a gridseal area, made by gridseal enroll request
+role = "{role}"
+area = "{area}"
+brokers = {brokers}
+"""
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("enroll", help="devices: request, approve, revoke, list", description=__doc__)
+    parser = commands.add_parser("enroll", help="devices and people: request, approve, revoke, list",
+                                 description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
-    request = actions.add_parser("request", help="make a device's keys and its signed request",
-                                 epilog="example: gridseal enroll request meter-1 --area-folder area --point 1 "
-                                 "--port /dev/ttyUSB0 --type sdm120")
-    request.add_argument("folder", type=Path, help="the agent's own folder; made here")
+    request = actions.add_parser("request", help="make a device's or person's keys and its signed request",
+                                 epilog="examples: gridseal enroll request meter-1 --area-folder area --point 1 "
+                                 "--port /dev/ttyUSB0 --type sdm120; gridseal enroll request lab --area-folder area "
+                                 "--role laboratory")
+    request.add_argument("folder", type=Path, help="the agent's or person's own folder; made here")
+    request.add_argument("--role", choices=REQUESTED, default="agent", help="what it asks to be (default agent)")
     request.add_argument("--area-folder", type=Path, metavar="DIR", help="take genesis and brokers from this area")
     request.add_argument("--genesis", type=Path, help="the genesis file, where the area's folder is elsewhere")
     request.add_argument("--area", help="the area's name (with --genesis)")
@@ -69,9 +81,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     request.add_argument("--baud", type=int, help="... the bus' speed, where it is not the meter's default")
     request.add_argument("--interval", type=int, default=60, metavar="SECONDS", help="... between readings")
     request.set_defaults(run=_request)
-    approve = actions.add_parser("approve", help="enrol a requested device (operator)",
-                                 epilog="example: gridseal enroll approve meter-1 --area-folder area --point 1")
-    approve.add_argument("request", type=Path, help="the device's folder, or its request.cbor")
+    approve = actions.add_parser("approve", help="enrol a requested device or person (operator)",
+                                 epilog="examples: gridseal enroll approve meter-1 --area-folder area --point 1; "
+                                 "gridseal enroll approve lab --area-folder area --role laboratory")
+    approve.add_argument("request", type=Path, help="the device's or person's folder, or its request.cbor")
+    approve.add_argument("--role", choices=REQUESTED, default="agent",
+                         help="what it is to be; a request that asks for another role is refused (default agent)")
+    approve.add_argument("--owner", metavar="KID", help="whose points these are: a participant (default: the operator)")
     approve.add_argument("--point", action="append", default=[], metavar="NUMBER[:RATIO]",
                          help="a metering point it serves, with its CT/VT ratio if it has one, as 7:200/5; repeat")
     approve.add_argument("--maker", default="", help="the meter's maker (default: by its type in the meter.toml)")
@@ -94,7 +110,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
 
-def make_request(folder: Path, genesis_bytes: bytes, area: str, model: str) -> bytes:
+def make_request(folder: Path, genesis_bytes: bytes, area: str, model: str, role: str = "agent") -> bytes:
     """Makes keys, request and genesis copy in `folder` (which may hold a meter.toml already); returns the kid.
 
     FileExistsError when there is a key already: it is never overwritten.
@@ -105,7 +121,7 @@ def make_request(folder: Path, genesis_bytes: bytes, area: str, model: str) -> b
     kid = identity.kid_of(signer.public_key())
     tls_key = certificates.generate_key()
     certificates.write_secret(folder / "tls.key", certificates.key_pem(tls_key))
-    asked = transaction.Enrolment(signer.public_key(), certificates.spki_hash(tls_key.public_key()), "agent", area,
+    asked = transaction.Enrolment(signer.public_key(), certificates.spki_hash(tls_key.public_key()), role, area,
                                   model, PROTECTION)
     message = transaction.encode_enrolment(asked, kid, genesis.chain_id(genesis_bytes), signer.sign_digest)
     request = cbor2.dumps([message, certificates.make_request(tls_key, kid.hex())])
@@ -115,11 +131,20 @@ def make_request(folder: Path, genesis_bytes: bytes, area: str, model: str) -> b
     return kid
 
 
-def approve_request(person: Person, request: bytes, points: list[transaction.PointEntry], note: str,
-                    brokers: list[str], clock_folder: str | None = None) -> tuple[bytes, bytes, Outcome]:
-    """Enrols a device; returns its kid, its TLS certificate (PEM) and the chain's outcome.
+def make_person(folder: Path, genesis_bytes: bytes, area: str, role: str, brokers: list[str]) -> bytes:
+    """Makes the folder of a person of that role, to be approved, and then opened by `Person.open`; returns the kid."""
+    kid = make_request(folder, genesis_bytes, area, "person", role)
+    (folder / IDENTITY).write_text(_PERSON.format(role=role, area=area, brokers=_quoted(brokers)))
+    return kid
 
-    Refused when the request does not hold; NoAnswer when no gateway answers.
+
+def approve_request(person: Person, request: bytes, points: list[transaction.PointEntry], note: str,
+                    brokers: list[str], clock_folder: str | None = None, role: str = "agent",
+                    owner: bytes | None = None) -> tuple[bytes, bytes, Outcome]:
+    """Enrols a device or a person; returns its kid, its TLS certificate (PEM) and the chain's outcome.
+
+    owner: the kid whose points they are; the operator's own without one. Refused when the request does not hold or
+    asks for another role; NoAnswer when no gateway answers.
     """
     if len(request) > REQUEST_BYTES:
         raise Refused("oversize", REQUEST_BYTES, len(request))
@@ -131,7 +156,9 @@ def approve_request(person: Person, request: bytes, points: list[transaction.Poi
     kid, asked = transaction.decode_enrolment(message, person.chain_id, verify_digest)
     if asked.tls_hash != certificates.spki_hash(tls_key):
         raise Refused("wrong_key", asked.tls_hash, certificates.spki_hash(tls_key))
-    body = transaction.enrol_body(message, person.kid, points, note)
+    if asked.role != role:  # a person must say it: nobody becomes a laboratory by an inattentive approval
+        raise Refused("not_permitted", role, asked.role)
+    body = transaction.enrol_body(message, owner or person.kid, points, note)
     signed = person.sign(transaction.ENROL, body, open_clock(clock_folder))
     outcome = person.submit(asked.area, signed, brokers)
     leaf = certificates.issue(*certificates.load_ca(person.folder / "ca"), tls_key, kid.hex())
@@ -161,21 +188,32 @@ def _request(args: argparse.Namespace) -> int:
         return 2
     genesis_bytes = source.read_bytes()
     genesis.decode(genesis_bytes)
-    kid = make_request(args.folder, genesis_bytes, area, args.model)
+    if args.role == "agent":
+        kid = make_request(args.folder, genesis_bytes, area, args.model)
+        option = f"--point {args.point or 'N'}"
+    elif args.point is not None:
+        raise ValueError(f"--point: an agent serves points, a {args.role} does not")
+    else:
+        kid = make_person(args.folder, genesis_bytes, area, args.role, brokers)
+        option = f"--role {args.role}"
     if args.point is not None and not (args.folder / "meter.toml").exists():
         _write_meter(args, area, brokers)
-    _say(args, {"kid": kid.hex(), "request": str(args.folder / "request.cbor")},
-         f"keys made; device {kid.hex()}\nsend {args.folder / 'request.cbor'} to the operator, who types:\n"
-         f"  gridseal enroll approve {args.folder} --area-folder DIR --point {args.point or 'N'}")
+    _say(args, {"kid": kid.hex(), "role": args.role, "request": str(args.folder / "request.cbor")},
+         f"keys made; {'device' if args.role == 'agent' else args.role} {kid.hex()}\n"
+         f"send {args.folder / 'request.cbor'} to the operator, who types:\n"
+         f"  gridseal enroll approve {args.folder} --area-folder DIR {option}")
     return 0
 
 
 def _write_meter(args: argparse.Namespace, area: str, brokers: list[str]) -> None:
-    quoted = "[" + ", ".join(f'"{url}"' for url in brokers) + "]"
     serial = f"baud = {args.baud}\n" if args.baud else ""
-    text = _METER.format(folder=args.folder, area=area, brokers=quoted, interval=args.interval)
+    text = _METER.format(folder=args.folder, area=area, brokers=_quoted(brokers), interval=args.interval)
     text += _BUS.format(port=args.port, serial=serial, point=args.point, unit=args.unit, type=args.type)
     (args.folder / "meter.toml").write_text(text)
+
+
+def _quoted(brokers: list[str]) -> str:
+    return "[" + ", ".join(f'"{url}"' for url in brokers) + "]"
 
 
 def _approve(args: argparse.Namespace) -> int:
@@ -185,11 +223,21 @@ def _approve(args: argparse.Namespace) -> int:
     points = [_point_entry(args, area, text, tables) for text in args.point]
     person = Person(args.area_folder)
     kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
-                                         args.clock)
+                                         args.clock, args.role, _owner(args.owner))
     if outcome.code == 0:
         (path.parent / "tls.crt").write_bytes(leaf)
         shutil.copy(args.area_folder / "ca" / "ca.crt", path.parent / "ca.crt")
     return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))
+
+
+def _owner(text: str | None) -> bytes | None:
+    try:
+        owner = bytes.fromhex(text) if text is not None else None
+    except ValueError:
+        owner = b""
+    if owner is not None and len(owner) != 8:
+        raise ValueError(f"--owner: a person is 16 hexadecimal digits, not {text!r}")
+    return owner
 
 
 def _tables_of(folder: Path) -> dict[int, meters.Meter]:

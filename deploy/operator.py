@@ -1,4 +1,8 @@
-"""Makes committed transactions from an operator's wish: signs, sends over MQTT, waits for the receipt and checks it."""
+"""Makes committed transactions from a person's wish: signs, sends over MQTT, waits for the receipt and checks it.
+
+A person is whoever has a signing key of its own and a role: the operator and the recovery key that `gateway init` makes
+in the area's folder, and laboratories, manufacturers, participants and so on, each in a folder of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,14 @@ from deploy.errors import NoAnswer
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire import ack, certificate, cose, genesis, header, identity, merkle, seal, topics, transaction
 from firmware.wire.errors import REASONS, Refused
+from gateway import config
 
 VALID_S = 86_400  # label time for which a signed wish may still be executed
 CONNECT_S, RECEIPT_S = 10.0, 30.0
 RESEND_S = 3.0  # QoS 1 reaches the broker; a gateway that just starts may have missed it
+IDENTITY = "identity.toml"  # in a person's own folder
+_IDENTITY = config.Table({"role": config.choice(*transaction.ROLES), "area": config.name(),
+                          "brokers": config.brokers(())})
 
 
 class Outcome(NamedTuple):
@@ -34,14 +42,36 @@ class Outcome(NamedTuple):
 
 
 class Person:
-    """Somebody with a signing key and a TLS certificate in an area's folder (`operator/`)."""
+    """Somebody with a signing key and a TLS certificate: in an area's folder (`operator/`), or by `Person.open`."""
+
+    area: str  # of one with a folder of its own; so are its brokers
+    brokers: list[str]
 
     def __init__(self, area_folder: Path, role: str = "operator") -> None:
         self.folder = Path(area_folder)
-        self.home = self.folder / role
-        self.signer = OpenSSLSigner.load(self.home / "signing.key")
+        self._take(self.folder / role, role, self.folder / "genesis.cbor", self.folder / "ca" / "ca.crt")
+
+    @classmethod
+    def open(cls, home: Path) -> Person:
+        """Somebody with a folder of its own, made by `enroll request --role ROLE`: also knows `area` and `brokers`.
+
+        ConfigError when there is no such folder; FileNotFoundError when the request was not approved yet.
+        """
+        home = Path(home)
+        settings = config.load(home / IDENTITY, _IDENTITY)
+        if not (home / "tls.crt").exists():
+            raise FileNotFoundError(f"{home} has no certificate yet: the operator approves it with gridseal enroll "
+                                    "approve")
+        person = cls.__new__(cls)
+        person.folder, person.area, person.brokers = home, settings["area"], list(settings["brokers"])
+        person._take(home, settings["role"], home / "genesis.cbor", home / "ca.crt")
+        return person
+
+    def _take(self, home: Path, role: str, genesis_path: Path, ca: Path) -> None:
+        self.home, self.role, self._ca = home, role, ca
+        self.signer = OpenSSLSigner.load(home / "signing.key")
         self.kid = identity.kid_of(self.signer.public_key())
-        self.genesis_bytes = (self.folder / "genesis.cbor").read_bytes()
+        self.genesis_bytes = genesis_path.read_bytes()
         self.genesis = genesis.decode(self.genesis_bytes)
         self.chain_id = genesis.chain_id(self.genesis_bytes)
 
@@ -100,7 +130,7 @@ class Person:
             client.on_message = take
             address = urlsplit(url)
             if address.scheme == "mqtts":
-                client.tls_set(str(self.folder / "ca" / "ca.crt"), str(self.home / "tls.crt"),
+                client.tls_set(str(self._ca), str(self.home / "tls.crt"),
                                str(self.home / "tls.key"), tls_version=ssl.PROTOCOL_TLS_CLIENT)
             ready: queue.Queue[bool] = queue.Queue()
             client.on_subscribe = lambda *_args, ready=ready: ready.put(True)

@@ -17,7 +17,10 @@ import cbor2
 import pytest
 
 from deploy import cli
+from deploy.clock import open_clock
+from deploy.operator import Person
 from firmware import meters
+from firmware.wire import transaction
 from gateway.ledger.reader import Reader
 from tests import needs
 
@@ -113,3 +116,24 @@ def test_nonsense(area: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
         assert code == 2, (words, said)
     code, said = say(capsys, "enroll", "revoke", "00" * 8, *where)
     assert (code, said["result"]) == (1, "not_enrolled")
+
+
+def test_people_with_a_role(area: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A laboratory has a folder of its own; what it may not do stands in a block with its reason."""
+    lab, where = tmp_path / "lab", ["--area-folder", str(area)]
+    code, said = say(capsys, "enroll", "request", str(lab), *where, "--role", "laboratory")
+    assert (code, said["role"]) == (0, "laboratory")
+    with pytest.raises(FileNotFoundError, match="approve"):
+        Person.open(lab)
+    code, said = say(capsys, "enroll", "approve", str(lab), *where)
+    assert code == 1 and "not_permitted" in said, "the operator must say which role it is"
+    code, said = say(capsys, "enroll", "approve", str(lab), *where, "--role", "laboratory")
+    assert (code, said["result"]) == (0, "accepted")
+    code, said = say(capsys, "enroll", "request", str(tmp_path / "x"), *where, "--role", "grid", "--point", "3")
+    assert code == 2 and "--point" in said
+    person = Person.open(lab)
+    with contextlib.closing(Reader.open(area / "replica-0" / "data")) as reader:
+        record = reader.agent(person.kid)
+    assert record is not None and record.role == person.role == "laboratory"
+    signed = person.sign(transaction.REVOKE, [bytes(8), ""], open_clock(None))
+    assert person.submit(person.area, signed, person.brokers).reason == "not_permitted"
