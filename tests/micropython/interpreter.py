@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import pytest
 
@@ -33,17 +33,45 @@ class Run(Protocol):
                  firmware: Path = ..., timeout_s: int = ...) -> subprocess.CompletedProcess[str]: ...
 
 
+class Options(NamedTuple):
+    """What the runner is told beside script and words; run.mjs says what each does."""
+
+    mounts: Mapping[Path, str] = {}  # host path: guest path
+    copied_out: Mapping[str, Path] = {}  # guest folder: host folder
+    clock: tuple[Path, str] | None = None  # the folder that deploy.clock.ClockKeeper keeps, our name there
+    firmware: Path = ROOT / "firmware"  # our sources, or a folder of their .mpy files
+    heap_bytes: int = 0  # 0: as much as is wanted; a limit only in the interpreters of bounded.py
+
+
+def stock(version: str) -> Path:
+    """The folder of an interpreter as npm has it; skips the test where it is missing."""
+    package = HERE / "node_modules" / f"micropython-{version}"
+    if find_node() is None or not package.is_dir():
+        needs.missing("Node and MicroPython's npm packages", "./gridseal test")
+    return package
+
+
+def command(interpreter: Path, script: Path, *words: str, options: Options = Options()) -> list[str]:  # noqa: B008
+    """What runs the script in the interpreter of that folder."""
+    node = find_node()
+    assert node is not None, "stock() has looked"
+    line = [node[0], str(HERE / "run.mjs"), str(interpreter), "-m", f"{options.firmware}:/lib/firmware"]
+    for host, guest in options.mounts.items():
+        line += ["-m", f"{host}:{guest}"]
+    for guest, host in options.copied_out.items():
+        line += ["-o", f"{guest}:{host}"]
+    if options.clock is not None:
+        line += ["-c", f"{options.clock[0]}:{options.clock[1]}"]
+    if options.heap_bytes:
+        line += ["-h", str(options.heap_bytes)]
+    return [*line, str(script), *words]
+
+
 def run(version: str, script: Path, *words: str, mounts: Mapping[Path, str] | None = None,
         firmware: Path = ROOT / "firmware", timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
     """The script in MicroPython `version`; firmware: our sources, or a folder of their .mpy files."""
-    node = find_node()
-    package = HERE / "node_modules" / f"micropython-{version}"
-    if node is None or not package.is_dir():
-        needs.missing("Node and MicroPython's npm packages", "./gridseal test")
-    command = [node[0], str(HERE / "run.mjs"), str(package), "-m", f"{firmware}:/lib/firmware"]
-    for host, guest in (mounts or {}).items():
-        command += ["-m", f"{host}:{guest}"]
-    return subprocess.run([*command, str(script), *words], capture_output=True, text=True, timeout=timeout_s)
+    line = command(stock(version), script, *words, options=Options(mounts=mounts or {}, firmware=firmware))
+    return subprocess.run(line, capture_output=True, text=True, timeout=timeout_s)
 
 
 def cpython(script: Path, *words: str, timeout_s: int = 120) -> subprocess.CompletedProcess[str]:
