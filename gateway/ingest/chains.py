@@ -34,6 +34,10 @@ class Verdict(Enum):
     REFUSED = "refused"
 
 
+_NEXT = Verdict.NEXT
+_new = tuple.__new__  # a named tuple without the call between
+
+
 class Placed(NamedTuple):
     """What became of one seal. ready: seals now in order; wanted: heights (both included) to be asked for; refusal:
     why not (for `fork`, `expected` is the payload hash that stands); turned_away: held seals that turned out wrong."""
@@ -89,7 +93,7 @@ class Chains:
         if (seal.height == chain.tip + 1 and not seal.lost and seal.previous == chain.tip_hash and not chain.held
                 and len(chain.pending) < PENDING_SEALS):
             self._append(chain, verified)  # what nearly every seal is
-            return Placed(Verdict.NEXT, (verified,))
+            return _new(Placed, (_NEXT, (verified,), None, None, ()))
         if seal.height <= chain.height:
             return self._place_old(chain, verified)
         known = chain.pending.get(seal.height)
@@ -220,9 +224,10 @@ class Chains:
         return tuple(ready), tuple(turned_away)
 
     def _append(self, chain: _Chain, verified: VerifiedSeal) -> None:
-        chain.tip = verified.seal.height
-        chain.tip_hash = chain.pending[chain.tip] = verified.payload_hash
-        self.pending_hashes.add(verified.payload_hash)
+        height, payload_hash = verified.seal.height, verified.payload_hash
+        chain.tip, chain.tip_hash = height, payload_hash
+        chain.pending[height] = payload_hash
+        self.pending_hashes.add(payload_hash)
 
     def _give_up(self, chain: _Chain, heights: set[int]) -> tuple[bytes, ...]:
         given_up = tuple(chain.pending.pop(height) for height in sorted(heights))
@@ -242,7 +247,7 @@ def _previous(chain: _Chain, verified: VerifiedSeal) -> bytes:
 
 
 def _size(verified: VerifiedSeal) -> int:
-    return len(verified.leaf) + sum(map(len, verified.readings))
+    return len(verified.leaf) + len(verified.envelope) + sum(map(len, verified.readings))
 
 
 def _refused(reason: str, expected: object, found: object) -> Placed:

@@ -9,13 +9,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from firmware.wire.errors import Refused
 from firmware.wire.seal import Seal
 from firmware.wire.state import AgentRecord
 from gateway.ingest import verify
-from gateway.ingest.verify import VerifiedSeal, VerifiedTransaction, VerifyDigest
+from gateway.ingest.verify import OpenedSeal, OpenedTransaction, VerifiedSeal, VerifiedTransaction, VerifyDigest
 
 CHUNK = 64  # messages per task of the pool: chunks of one are slower than no pool (performance.md)
 THREADS = 2  # the verifying ones; a Pi has four cores, consensus and ledger want two of them
@@ -158,22 +158,36 @@ class Checker:
 
     def _check_chunk(self, jobs: Sequence[Job], now_s: int) -> list[Result | NotCached]:
         """One of the pool's threads."""
-        return [self._check_one(job, now_s) for job in jobs]
+        return finish([self._open(job, now_s) for job in jobs], self._verify_digest)
 
-    def _check_one(self, job: Job, now_s: int) -> Result | NotCached:
+    def _open(self, job: Job, now_s: int) -> OpenedSeal | OpenedTransaction | Result | NotCached:
         area, chain_id, _, channels = self._domain
         try:
             if not job.is_envelope:
                 request = verify.open_transaction(job.topic, job.data, self._cache, chain_id, area, now_s, channels)
                 if self._is_verified(request.payload_hash, request.leaf):  # peers hand on what is overdue, all of them
                     return VerifiedTransaction(*request[:4])
-                return verify.finish_transaction(request, self._verify_digest)
+                return request
             opened = verify.open_envelope(job.topic, job.data, self._cache, chain_id, area)
-            if opened.payload_hash in self._under_way:
-                return Known(opened.seal)
-            return verify.finish_envelope(opened, self._verify_digest)
+            return Known(opened.seal) if opened.payload_hash in self._under_way else opened
         except (Refused, NotCached) as result:
             return result
 
     def _are_good(self, claims: Sequence[verify.Claim]) -> bool:
         return all(self._verify_digest(*claim) for claim in claims)
+
+
+def finish(found: Sequence[Any], verify_digest: VerifyDigest) -> list[Any]:
+    """Verifies all that was opened, and leaves the other results as they are. All are opened first, then all verified: a
+    verification drives the interpreter's own data out of the core's caches, which costs some 0.7 us an envelope."""
+    results: list[Any] = []
+    for one in found:
+        try:
+            if isinstance(one, OpenedSeal):
+                one = verify.finish_envelope(one, verify_digest)
+            elif isinstance(one, OpenedTransaction):
+                one = verify.finish_transaction(one, verify_digest)
+        except Refused as refused:
+            one = refused
+        results.append(one)
+    return results

@@ -3,13 +3,15 @@
 The plain decoders of `firmware.wire` are the definition and take 40 us for an envelope of one reading, as much as its
 signature. These expressions spell out the part of the same language that meters really send: shortest heads, names
 below 24 letters, no missing value. What they match, the plain decoder takes and reads alike; what they do not match is
-not refused but handed to it, and it has the last word (tests/ingest/test_quick.py holds both to this).
+not refused but handed to it, and it has the last word (tests/ingest/test_quick.py holds both to this). The expressions
+only judge; a seal's seventeen fields are then read by cbor2 at once, which alone would take more than one spelling.
 """
 
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
+
+import cbor2
 
 from firmware.wire import cbor, cose, merkle
 from firmware.wire.reading import NAME_PREFIX
@@ -20,13 +22,15 @@ _UNSIGNED = rb"[\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a(?!\x00\x00)....|\
 _INTEGER = (rb"(?:[\x00-\x17\x20-\x37]|[\x18\x38][\x18-\xff]|[\x19\x39](?!\x00)..|[\x1a\x3a](?!\x00\x00)...."
             rb"|[\x1b\x3b](?!\x00\x00\x00\x00).{8})")
 _NUMBER = b"(" + _UNSIGNED + b")"
-_REGISTER = b"(" + _UNSIGNED + rb"|\xf6)"
-_HASH = rb"\x58\x20(.{32})"
-_PAYLOAD = (rb"(\x91\x01\x48(.{8})" + 4 * _NUMBER + 2 * _HASH + 3 * _NUMBER + 2 * _REGISTER + 2 * _NUMBER
-            + 2 * _HASH + b")")
-# Tag 18, protected {1: -7}, unprotected {4: kid}, payload of 24..255 bytes, signature: wire.md, Who signs what.
-_MESSAGE = rb"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48(.{8})\x58(.)" + _PAYLOAD + rb"\x58\x40(.{64})"
+_COUNT = b"(?:" + _UNSIGNED + b")"
+_REGISTER = b"(?:" + _UNSIGNED + rb"|\xf6)"
+_HASH = rb"\x58\x20.{32}"
+_PAYLOAD = (rb"\x91\x01\x48.{8}" + 4 * _COUNT + 2 * _HASH + 3 * _COUNT + 2 * _REGISTER + 2 * _COUNT + 2 * _HASH)
+# Tag 18, protected {1: -7}, unprotected {4: kid}, payload of 24..255 bytes, signature: wire.md, Who signs what. What is
+# wanted of it stands at fixed places, counted from both ends; the empty group says where it ends.
+_MESSAGE = rb"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48.{8}\x58." + _PAYLOAD + rb"\x58\x40.{64}()"
 _SEAL = re.compile(_MESSAGE, re.DOTALL)
+_KID, _PAYLOAD_SIZE, _PAYLOAD_AT, _AFTER_PAYLOAD = 9, 18, 19, 66
 
 _LENGTHS = (5, 6, 4, 3, 7, 8, 2, 1, *range(9, 24))  # OBIS names such as 1.8.0 and 16.7.0 first
 _LETTERS = b"|".join(re.escape(bytes((0x60 + n,))) + rb"[A-Za-z0-9\-:./_]{%d}" % n for n in _LENGTHS)
@@ -38,7 +42,8 @@ _BASE = (rb"\xa6\x00\x62ms\x01\x62ms\x02([\x00-\x17]|\x18[\x18-\xff]|\x19[\x01-\
          rb"(\x78.urn:dev:os:32473-[0-9a-f]{16}:[0-9]{1,10}:)\x22" + _NUMBER)
 _TAIL = rb"\xa2\x00\x67quality\x02(?:" + _UNSIGNED + rb")\xa2\x00\x63raw\x08\x58\x20.{32}"
 _SMALL_PACK = range(0x84, 0x98)  # array heads of 4..23 records, three of which are no entries
-from_bytes = int.from_bytes
+_new = tuple.__new__  # a named tuple without the call between
+_STRING_HEADS = tuple(bytes(cbor.head(2, size)) for size in range(256))
 _HALF_ORDER = (cose.ORDER >> 1).to_bytes(32, "big")
 
 
@@ -68,32 +73,41 @@ def split_envelope(data: bytes) -> tuple[bytes, list[bytes]] | None:
 
 def read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes] | None:
     """(kid of the message, payload, Seal, signature) of a seal's COSE_Sign1."""
-    match = _SEAL.fullmatch(message)
-    return None if match is None else _read_fields(match.groups())
+    if _SEAL.fullmatch(message) is None:
+        return None
+    end = len(message) - _AFTER_PAYLOAD
+    if message[_PAYLOAD_SIZE] != end - _PAYLOAD_AT:
+        return None
+    payload = message[_PAYLOAD_AT:end]
+    seal = _read_payload(payload)
+    return None if seal is None else (message[_KID:_KID + 8], payload, seal, message[end + 2:])
 
 
 def read_single(data: bytes) -> tuple[bytes, bytes, bytes, Seal, bytes, list[bytes]] | None:
     """(seal message, kid, payload, Seal, signature, [reading]) of an envelope with one reading, as most
     are: `split_envelope`, `read_seal` and `are_readings_of` in one expression."""
-    if len(data) < 5:
+    size = len(data)
+    if size < 5:
         return None
     at = 7 + (data[2] << 8 | data[3])  # heads of envelope and seal, the seal, heads of the array and the reading
-    if at >= len(data) or data[at] not in _SMALL_PACK:
+    if at >= size or data[at] not in _SMALL_PACK:
         return None
     match = _single(data[at] - 0x83).fullmatch(data)
     if match is None:
         return None
-    groups = match.groups()
-    found = _read_fields(groups[2:22])
-    message_size, message, (reading_size, reading, milliseconds, name, seconds) = groups[0], groups[1], groups[22:]
-    if found is None or from_bytes(message_size, "big") != len(message) or reading_size[0] != len(reading):
+    end = at - 3 - _AFTER_PAYLOAD
+    if match.end(1) != at - 3 or data[at - 1] != size - at or data[4 + _PAYLOAD_SIZE] != end - 4 - _PAYLOAD_AT:
         return None
-    kid, payload, seal, signature = found
-    part_ms = _value(milliseconds)
-    if (seal.count != 1 or part_ms > 999 or seal.first_ms != seal.last_ms
-            or _value(seconds) * 1000 + part_ms != seal.first_ms or name != _name_of(seal.kid, seal.point)):
+    payload = data[4 + _PAYLOAD_AT:end]
+    seal = _read_payload(payload)
+    if seal is None:
         return None
-    return message, kid, payload, seal, signature, [reading]
+    milliseconds, name, seconds = match.group(2, 3, 4)
+    part_ms, first_ms = _value(milliseconds), seal.first_ms
+    if (seal.count != 1 or part_ms > 999 or first_ms != seal.last_ms or _value(seconds) * 1000 + part_ms != first_ms
+            or name != _name_of(seal.kid, seal.point)):
+        return None
+    return data[4:at - 3], data[4 + _KID:12 + _KID], payload, seal, data[end + 2:at - 3], [data[at:]]
 
 
 def are_readings_of(seal: Seal, readings: list[bytes]) -> bool:
@@ -128,7 +142,7 @@ def root(readings: list[bytes]) -> bytes:
 def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
     """The same 32 bytes as `cose.digest`, from a prefix made once."""
     size = len(payload)
-    head = bytes((0x58, size)) if 24 <= size < 256 else cbor.head(2, size)
+    head = _STRING_HEADS[size] if size < 256 else cbor.head(2, size)
     return sha256(_prefix(kind, chain_id) + head + payload).digest()
 
 
@@ -152,20 +166,12 @@ def _string(data: bytes, at: int) -> tuple[bytes | None, int]:
     return (data[start:end], end) if end <= len(data) else (None, 0)
 
 
-def _read_fields(groups: Sequence[bytes]) -> tuple[bytes, bytes, Seal, bytes] | None:
-    """What the groups of _MESSAGE say, if they may say that."""
-    (kid, length, payload, own_kid, point, epoch, height, lost, previous, root, count, first, last, import_wh,
-     export_wh, boot, flags, measurement, configuration, signature) = groups
-    if length[0] != len(payload):
-        return None
-    numbers = [head[0] if len(head) == 1 else from_bytes(head[1:], "big")
-               for head in (point, epoch, height, lost, count, first, last, boot, flags, import_wh, export_wh)]
-    seal = Seal(1, own_kid, numbers[0], numbers[1], numbers[2], numbers[3], previous, root, numbers[4], numbers[5],
-                numbers[6], None if import_wh == b"\xf6" else numbers[9], None if export_wh == b"\xf6" else numbers[10],
-                numbers[7], numbers[8], measurement, configuration)
+def _read_payload(payload: bytes) -> Seal | None:
+    """The Seal of a payload that _PAYLOAD matches, unless its fields contradict one another."""
+    seal = _new(Seal, cbor2.loads(payload))
     if seal.height <= seal.lost or not 0 < seal.count <= READINGS or seal.first_ms > seal.last_ms:
         return None
-    return kid, payload, seal, signature
+    return seal
 
 
 def _value(head: bytes) -> int:
@@ -184,8 +190,7 @@ def _pack(entries: int) -> re.Pattern[bytes]:
 
 @lru_cache(len(_SMALL_PACK))
 def _single(entries: int) -> re.Pattern[bytes]:
-    text = rb"\x82\x59(..)(" + _MESSAGE + rb")\x81\x58(.)(" + _pack_text(entries) + b")"
-    return re.compile(text, re.DOTALL)
+    return re.compile(rb"\x82\x59.." + _MESSAGE + rb"\x81\x58." + _pack_text(entries), re.DOTALL)
 
 
 def _pack_text(entries: int) -> bytes:

@@ -1,9 +1,10 @@
 """Makes verified seals and transactions from what came off the air, by ordered checks, cheapest first; pure.
 
 `open_envelope` does all that costs little (size, topic, registry, shape, counts), `finish_envelope` the signature and
-the readings; between the two a thread pool can be fed. Whoever holds a `VerifiedSeal` or `VerifiedTransaction` may
-assume: signature, sender, point, shape and readings hold, s is low. Whether it is next in its chain is not judged here
-(`chains.py`), and values are never a reason to refuse (wire.md, Two verdicts). Nothing but `Refused` is raised.
+the readings. Every envelope of an area comes by here, so these two are written for speed. Whoever holds a
+`VerifiedSeal` or `VerifiedTransaction` may assume: signature, sender, point, shape and readings hold, s is low. Whether
+it is next in its chain is not judged here (`chains.py`), and values are never a reason to refuse (wire.md, Two
+verdicts). Nothing but `Refused` is raised.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -30,6 +31,7 @@ SEEN_LEAVES = 1024
 
 KID_AT = 9  # tag 18, array of 4, protected bytes, map of one: the kid follows
 
+_new = tuple.__new__  # a named tuple without the call between
 VerifyDigest = Callable[[bytes, bytes, bytes], bool]
 
 
@@ -50,23 +52,31 @@ class Claim(NamedTuple):
 class OpenedSeal(NamedTuple):
     """An envelope in order but for its signature and its readings' content."""
 
-    leaf: bytes
-    payload: bytes
-    payload_hash: bytes
-    seal: Seal
-    readings: list[bytes]
-    claim: Claim
-    is_read: bool  # the readings' content is in order, but for the root over it
+    fields: tuple[bytes, bytes, bytes, Seal, list[bytes], bytes]  # of the VerifiedSeal that it may become
+    public_key: bytes
+    digest: bytes
+    signature: bytes
+    is_whole: bool  # the readings' content and the root over it are in order; else the plain decoder says what is not
+
+    @property
+    def payload_hash(self) -> bytes:
+        return self.fields[2]
+
+    @property
+    def seal(self) -> Seal:
+        return self.fields[3]
 
 
 class VerifiedSeal(NamedTuple):
-    """leaf: the COSE bytes with the low s, as they stand in a block; readings: their bytes."""
+    """leaf: the COSE bytes with the low s, as they stand in a block; readings: their bytes; envelope: the one encoding
+    of leaf and readings where it is at hand, b"" where it is to be made."""
 
     leaf: bytes
     payload: bytes
     payload_hash: bytes
     seal: Seal
     readings: list[bytes]
+    envelope: bytes = b""
 
 
 class OpenedTransaction(NamedTuple):
@@ -125,18 +135,22 @@ def open_envelope(topic: str | None, data: bytes, registry: Registry, chain_id: 
         raise Refused("not_its_point", agent.points, seal.point)
     if len(readings) != seal.count:
         raise Refused("wrong_count", seal.count, len(readings))
-    leaf = message if quick.has_low_s(signature) else cose.assemble(found, payload, signature)
-    claim = Claim(agent.public_key, quick.digest(payload, "seal", chain_id), signature)
-    return OpenedSeal(leaf, payload, sha256(payload).digest(), seal, readings, claim, single is not None)
+    leaf, envelope = message, data
+    if not quick.has_low_s(signature):
+        leaf, envelope = cose.assemble(found, payload, signature), b""
+    is_whole = (single is not None or quick.are_readings_of(seal, readings)) and quick.root(readings) == seal.root
+    return _new(OpenedSeal, ((leaf, payload, sha256(payload).digest(), seal, readings, envelope), agent.public_key,
+                             quick.digest(payload, "seal", chain_id), signature, is_whole))
 
 
 def finish_envelope(opened: OpenedSeal, verify_digest: VerifyDigest) -> VerifiedSeal:
     """The rest: `bad_signature`, `wrong_root`, `malformed`, `wrong_reading`, `wrong_times`."""
-    leaf, payload, payload_hash, seal, readings, claim, is_read = opened
-    check_claim(claim, verify_digest)
-    if not ((is_read or quick.are_readings_of(seal, readings)) and quick.root(readings) == seal.root):
-        seal_codec.check_readings(seal, readings)
-    return VerifiedSeal(leaf, payload, payload_hash, seal, readings)
+    fields, public_key, digest, signature, is_whole = opened
+    if not verify_digest(public_key, digest, signature):
+        raise Refused("bad_signature", public_key, signature)
+    if not is_whole:
+        seal_codec.check_readings(fields[3], fields[4])
+    return _new(VerifiedSeal, fields)
 
 
 def check_fetched(data: bytes) -> VerifiedSeal:
@@ -151,7 +165,7 @@ def check_fetched(data: bytes) -> VerifiedSeal:
     if not (quick.are_readings_of(seal, readings) and quick.root(readings) == seal.root):
         seal_codec.check_readings(seal, readings)
     leaf = cose.assemble(kid, payload, signature)
-    return VerifiedSeal(leaf, payload, sha256(payload).digest(), seal, readings)
+    return VerifiedSeal(leaf, payload, sha256(payload).digest(), seal, readings, data if leaf == message else b"")
 
 
 def check_transaction(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str,
@@ -192,6 +206,7 @@ def finish_transaction(opened: OpenedTransaction, verify_digest: VerifyDigest) -
     return VerifiedTransaction(opened.leaf, opened.payload, opened.payload_hash, opened.transaction)
 
 
+@lru_cache(8192)  # as `parse_topic`
 def check_topic(topic: str, kind: str, area: str) -> bytes:
     """The kid of an agent's topic of that kind in our area."""
     found_area, kid, found_kind = parse_topic(topic)

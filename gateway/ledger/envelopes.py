@@ -7,7 +7,7 @@ that this stays short.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
@@ -20,6 +20,9 @@ from gateway.ledger.store import Store
 
 PENDING = 65_536  # an hour of a thousand meters at one a minute; each takes some 300 bytes of memory
 STRAGGLER = 10_000  # envelopes written after one that still waits, before it is moved: half a day of twenty points
+
+
+_new = tuple.__new__  # a named tuple without the call between
 
 
 class Verified(Protocol):
@@ -36,6 +39,9 @@ class Verified(Protocol):
 
     @property
     def readings(self) -> Sequence[bytes]: ...
+
+    @property
+    def envelope(self) -> bytes: ...  # the encoding of leaf and readings, or b"" where it is to be made
 
 
 class Pending(NamedTuple):
@@ -78,22 +84,21 @@ class Envelopes:
             return item.key
         return self._last_key + 1
 
-    def put(self, items: Iterable[Verified]) -> int:
-        """Appends envelopes that are not here yet, each payload once, in the caller's transaction; returns how many.
+    def put(self, items: Sequence[Verified]) -> None:
+        """Appends envelopes, each payload once and none of them pending yet, in the caller's transaction.
 
         Refused `busy` when too many wait already: the sender is not told that it is safe, and tries again."""
-        fresh = [item for item in items if item.payload_hash not in self._pending]
-        if len(self._pending) + len(fresh) > PENDING:
+        if len(self._pending) + len(items) > PENDING:
             raise Refused("busy", PENDING, len(self._pending))
         first = self._last_key + 1
         self._store.append_all("envelopes", [
-            (key, records.encode_envelope(item.leaf, item.readings)) for key, item in enumerate(fresh, first)])
-        self._last_key += len(fresh)
-        for key, item in enumerate(fresh, first):
+            (key, item.envelope or records.encode_envelope(item.leaf, item.readings))
+            for key, item in enumerate(items, first)])
+        self._last_key += len(items)
+        for key, item in enumerate(items, first):
             facts = item.seal
-            self._note(Pending(key, item.payload_hash, facts.kid, facts.point, facts.height,
-                               item.leaf[-cose.SIGNATURE_BYTES:]))
-        return len(fresh)
+            self._note(_new(Pending, (key, item.payload_hash, facts.kid, facts.point, facts.height,
+                                      item.leaf[-cose.SIGNATURE_BYTES:])))
 
     def append(self, leaf: bytes, readings: Sequence[bytes]) -> int:
         """Writes one envelope behind the last and returns its key; it does not become pending."""
@@ -141,8 +146,13 @@ class Envelopes:
         return self._read(item.key)
 
     def _note(self, item: Pending) -> None:
-        self._pending[item.payload_hash] = item
-        heappush(self._of_chain.setdefault((item.kid, item.point), []), (item.height, item.payload_hash))
+        _, payload_hash, kid, point, height, _ = item
+        self._pending[payload_hash] = item
+        heap = self._of_chain.get((kid, point))
+        if heap is None:
+            self._of_chain[kid, point] = [(height, payload_hash)]
+        else:
+            heappush(heap, (height, payload_hash))
 
     def _read(self, key: int) -> tuple[bytes, list[bytes]]:
         data = self._store.get("envelopes", key)

@@ -141,21 +141,21 @@ class Ledger(Reader):
 
         A seal that is committed already gets its readings if they were missing here (a block fetched from a peer).
         Refused `busy` when too many wait; nothing of this call is kept then."""
-        waiting, late = [], []
-        for item in {item.payload_hash: item for item in items}.values():
-            if self._is_waiting(item.seal.kid, item.seal.point, item.seal.height):
-                if self._envelopes.find(item.payload_hash) is None:
-                    waiting.append(item)
-            else:
+        waiting, late, numbers = [], [], self._numbers
+        for payload_hash, item in {item.payload_hash: item for item in items}.items():
+            facts = item.seal
+            number = numbers.get((facts.kid, facts.point))
+            if number is not None and facts.height <= self._chains[number].height:
                 late.append(item)
-        added = 0
+            elif self._envelopes.find(payload_hash) is None:
+                waiting.append(item)
         late = [item for item in late if self._lacks_readings(item)]
         if waiting or late:
             with self._writing():
-                added = self._envelopes.put(waiting)
+                self._envelopes.put(waiting)
                 for item in late:
                     self._fill(item)
-        return added + len(late)
+        return len(waiting) + len(late)
 
     def pending_envelopes(self) -> Iterator[StoredEnvelope]:
         """The envelopes that are in no block yet, in (kid, point, height) order."""

@@ -30,6 +30,7 @@ class StoredEnvelope(NamedTuple):
     payload_hash: bytes
     seal: seal.Seal
     readings: list[bytes]
+    envelope: bytes = b""
 
 
 class SealAt(NamedTuple):

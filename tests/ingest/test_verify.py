@@ -12,6 +12,7 @@ from firmware.wire import cbor, cose, genesis, merkle, seal, transaction
 from firmware.wire.errors import Refused
 from gateway.ingest import verify
 from gateway.ingest.verify import VerifiedSeal
+from gateway.ledger import records
 from tests.ingest.parts import AREA, CHAIN, START_MS, Agent, Registry, raise_s
 
 NOW_S = START_MS // 1000
@@ -36,7 +37,7 @@ def test_a_good_envelope() -> None:
     message, readings = seal.decode_envelope(data)
     signed = cose.parse(message)
     payload = signed.payload
-    assert found == VerifiedSeal(message, payload, seal.payload_hash(payload), seal.decode(payload), readings)
+    assert found == VerifiedSeal(message, payload, seal.payload_hash(payload), seal.decode(payload), readings, data)
     assert take(agent, data, None) == found
     assert verify.item_key(found.leaf) == found.payload_hash
     assert verify.check_fetched(data) == found
@@ -48,8 +49,17 @@ def test_a_high_s_is_made_low_before_anything_is_hashed() -> None:
     high = raise_s(message)
     assert not cose.is_low_s(high[-64:])
     found = take(agent, cbor.encode([high, readings]))
-    assert found.leaf == message
+    assert found.leaf == message and found.envelope == b""
     assert verify.item_key(high) == verify.item_key(message)
+
+
+def test_the_envelope_at_hand_is_the_one_encoding() -> None:
+    agent = Agent()
+    for count in (1, 2, 30):
+        for boot in (1, 2**40):
+            found = take(agent, agent.next(count=count, boot=boot))
+            assert found.envelope == seal.encode_envelope(found.leaf, found.readings)
+            assert found.envelope == records.encode_envelope(found.leaf, found.readings)
 
 
 TOPICS = [

@@ -42,6 +42,7 @@ class Verified(NamedTuple):
     payload_hash: bytes
     seal: seal.Seal
     readings: list[bytes]
+    envelope: bytes = b""
 
 
 class World:
