@@ -18,6 +18,7 @@ REASONS = (
     "outside_window", "conflicting_vote", "wrong_proof", "readings_missing", "busy",  # 46-50
     "wrong_reading", "not_trusted_genesis", "damaged", "unreadable",  # 51-54
     "both_sides", "wrong_price", "wrong_volume", "arbitrage",  # 55-58: of the market
+    "insufficient_funds", "backdated", "wrong_mechanism", "no_rules",  # 59-62: of accounts, orders and rule sets
 )
 NUMBERS = {name: number for number, name in enumerate(REASONS)}
 
