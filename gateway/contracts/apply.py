@@ -20,7 +20,7 @@ from firmware.wire import cose
 from firmware.wire import seal as seal_codec
 from firmware.wire import state as state_codec
 from firmware.wire.errors import Refused
-from gateway.contracts import registry, seals
+from gateway.contracts import seals, transactions
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 _ARRAY_OF_7 = 0x87  # a transaction's payload is a CBOR array of 7, a seal's one of 17: the first byte tells
@@ -52,7 +52,7 @@ def apply_item(state: State, context: BlockContext, item: bytes, check_signature
     is_transaction = signed.payload[:1] == bytes((_ARRAY_OF_7,))
     try:
         if is_transaction:
-            registry.apply_transaction(state, context, item, signed, check_signature)
+            transactions.apply_transaction(state, context, item, signed, check_signature)
             return Result(0, payload_hash, is_transaction=True)
         taken = seals.apply_seal(state, context, item, signed, payload_hash, check_signature)
         return Result(taken.code, payload_hash, taken.seal, taken.record)

@@ -4,40 +4,14 @@ Default deny: an agent exists when an operator's transaction carries the agent's
 agent for ever, also after it was revoked: a stolen key never comes back. Revocation holds from this item on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from firmware.wire import cbor, cose, state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, PointRecord
 from firmware.wire.transaction import Enrolment, PointEntry, Transaction
 from gateway.contracts import memo
-from gateway.contracts.context import BlockContext, CheckSignature, State
-
-Rule = Callable[[State, BlockContext, Transaction], None]
-
-
-def apply_transaction(store: State, context: BlockContext, item: bytes, signed: cose.Signed,
-                      check_signature: CheckSignature) -> None:
-    """Executes a transaction; Refused with the reason otherwise, its sequence used up once the signature is good."""
-    check(cose.is_low_s(signed.signature), "high_s", "the low half", signed.signature)
-    found = transaction.decode(signed.payload)
-    transaction.check_sender(signed, found)
-    sender = agent_of(store, found.sender)
-    check(sender is not None, "not_enrolled", "an enrolled sender", found.sender)
-    assert sender is not None
-    check(sender.revoked_height is None, "revoked", sender.revoked_height, context.height)
-    check(check_signature(item, "tx", sender.public_key), "bad_signature", found.sender, signed.signature)
-    key = state.sequence_key(found.sender)
-    data = store.get(key)
-    last = cbor.decode(data) if data is not None else 0
-    check(found.sequence > last, "stale_sequence", last + 1, found.sequence)
-    store.put(key, cbor.encode(found.sequence))
-    check(found.channel == context.channel, "wrong_channel", context.channel, found.channel)
-    check(context.time_s <= found.valid_until_s, "expired", found.valid_until_s, context.time_s)
-    check(found.type in _RULES, "unknown_type", sorted(_RULES), found.type)
-    role, rule = _RULES[found.type]
-    check(sender.role == role, "not_permitted", role, sender.role)
-    rule(store, context, found)
+from gateway.contracts.context import BlockContext, State
 
 
 def apply_genesis(store: State, context: BlockContext, enrolments: Sequence[list[object]]) -> None:
@@ -58,7 +32,8 @@ def point_of(store: State, point: int) -> PointRecord | None:
     return None if data is None else memo.decode_point(data)
 
 
-def _enrol(store: State, context: BlockContext, found: Transaction) -> None:
+def enrol(store: State, context: BlockContext, found: Transaction) -> None:
+    """Type 1: makes an agent, or somebody of another role, and the points it serves."""
     _enrol_body(store, context, transaction.decode_enrol_body(found.body), context.chain_id)
 
 
@@ -87,7 +62,8 @@ def _point_record(store: State, context: BlockContext, entry: PointEntry, kid: b
     return PointRecord(*entry, kid, owner, epoch)
 
 
-def _revoke(store: State, context: BlockContext, found: Transaction) -> None:
+def revoke(store: State, context: BlockContext, found: Transaction) -> None:
+    """Type 2: from this item on the kid signs nothing that counts."""
     kid, _reason = transaction.decode_revoke_body(found.body)
     # An operator cannot revoke itself, so there is always one left who can enrol.
     check(kid != found.sender, "not_permitted", "another operator", kid)
@@ -98,8 +74,8 @@ def _revoke(store: State, context: BlockContext, found: Transaction) -> None:
     _put_agent(store, kid, record._replace(revoked_height=context.height))
 
 
-def _replace_agent(store: State, context: BlockContext, found: Transaction) -> None:
-    """Binds a new key to the old one's points; a chain of seals begins at the registers where the old one ended."""
+def replace_agent(store: State, context: BlockContext, found: Transaction) -> None:
+    """Type 5: binds a new key to the old one's points; a chain of seals goes on where the registers ended."""
     old_kid, request = transaction.decode_replace_agent_body(found.body)
     old = agent_of(store, old_kid)
     check(old is not None, "not_enrolled", "an enrolled agent", old_kid)
@@ -145,10 +121,3 @@ def _put_agent(store: State, kid: bytes, record: AgentRecord) -> None:
         key = state.light_key(record.area)
         store.put(key, cbor.encode(state.decode_count(store.get(key)) + change))
     store.put(state.agent_key(kid), state.encode_record(record))
-
-
-_RULES: dict[int, tuple[str, Rule]] = {
-    transaction.ENROL: ("operator", _enrol),
-    transaction.REVOKE: ("operator", _revoke),
-    transaction.REPLACE_AGENT: ("operator", _replace_agent),
-}

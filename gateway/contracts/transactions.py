@@ -1,0 +1,52 @@
+"""Makes the verdict on a transaction and what it changes: one table says which rule judges a type, and who may send it.
+
+A rule is called with a sender that is enrolled, not revoked, of a role that its row names, and whose signature and
+sequence are good. It checks everything first and then writes, so that a refusal leaves nothing half done.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from firmware.wire import cbor, cose, state, transaction
+from firmware.wire.errors import check
+from firmware.wire.transaction import Transaction
+from gateway.contracts import registry
+from gateway.contracts.context import BlockContext, CheckSignature, State
+
+
+class Rule(NamedTuple):
+    """Who may send a type of transaction, and what then decides and writes."""
+
+    roles: tuple[str, ...]
+    apply: Callable[[State, BlockContext, Transaction], None]
+
+
+def apply_transaction(store: State, context: BlockContext, item: bytes, signed: cose.Signed,
+                      check_signature: CheckSignature) -> None:
+    """Executes a transaction; Refused with the reason otherwise, its sequence used up once the signature is good."""
+    check(cose.is_low_s(signed.signature), "high_s", "the low half", signed.signature)
+    found = transaction.decode(signed.payload)
+    transaction.check_sender(signed, found)
+    sender = registry.agent_of(store, found.sender)
+    check(sender is not None, "not_enrolled", "an enrolled sender", found.sender)
+    assert sender is not None
+    check(sender.revoked_height is None, "revoked", sender.revoked_height, context.height)
+    check(check_signature(item, "tx", sender.public_key), "bad_signature", found.sender, signed.signature)
+    key = state.sequence_key(found.sender)
+    data = store.get(key)
+    last = cbor.decode(data) if data is not None else 0
+    check(found.sequence > last, "stale_sequence", last + 1, found.sequence)
+    store.put(key, cbor.encode(found.sequence))
+    check(found.channel == context.channel, "wrong_channel", context.channel, found.channel)
+    check(context.time_s <= found.valid_until_s, "expired", found.valid_until_s, context.time_s)
+    check(found.type in RULES, "unknown_type", sorted(RULES), found.type)
+    rule = RULES[found.type]
+    check(sender.role in rule.roles, "not_permitted", rule.roles, sender.role)
+    rule.apply(store, context, found)
+
+
+RULES: dict[int, Rule] = {
+    transaction.ENROL: Rule(("operator",), registry.enrol),
+    transaction.REVOKE: Rule(("operator",), registry.revoke),
+    transaction.REPLACE_AGENT: Rule(("operator",), registry.replace_agent),
+}
