@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from deploy.clock import open_clock
-from sim_hardware import command
+from sim_hardware import command, device_command
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -15,3 +15,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     command.add_arguments(meter)
     meter.add_argument("--clock", help=argparse.SUPPRESS)
     meter.set_defaults(run=lambda args: command.run(args, open_clock(args.clock)))
+    device = devices.add_parser("security-device", help="a security and stability control device, with its errors")
+    device_command.add_arguments(device)
+    device.add_argument("--clock", help=argparse.SUPPRESS)
+    device.set_defaults(run=lambda args: device_command.run(args, open_clock(args.clock)))

@@ -8,6 +8,7 @@ Ways round its defects as of 3.16.1:
 * Its register store is replaced: an absent unit would be answered with exception 4, and registers would be copied
   into it one value at a time while here each request is answered from one immutable image.
 * Its 43/14 identity is one per process; `_identity_request` answers per unit.
+* Its own FC 20 takes a request's registers for bytes and answers with a dummy text; `_file_request` reads files.
 """
 
 import asyncio
@@ -17,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pymodbus.constants import ExcCodes
 from pymodbus.exceptions import NoSuchIdException
 from pymodbus.pdu import ExceptionResponse, ModbusPDU
+from pymodbus.pdu.file_message import FileRecord, ReadFileRecordRequest, ReadFileRecordResponse
 from pymodbus.pdu.mei_message import ReadDeviceInformationRequest, ReadDeviceInformationResponse
 from pymodbus.server import ModbusSerialServer, ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
@@ -28,16 +30,23 @@ ANSWER_S = 2.0
 
 # read(unit, function code, address, count) -> words, or an exception code
 Read = Callable[[int, int, int, int], Sequence[int] | int]
+# read(unit, file number, record number, registers) -> bytes, or an exception code
+ReadFile = Callable[[int, int, int, int], bytes | int]
+FILE_BYTES = 245            # of an answer to FC 20 (MODBUS Application Protocol V1.1b3, 6.14)
 
 
 class Desk:
     """pymodbus' server without its listener: `await answer(frame)` is the answer's frame, or b"" for silence.
 
     `rtu` chooses the framing (address + PDU + CRC, or MBAP + PDU). `identities` = {unit: {object id: text}}.
+    `read_file` answers FC 20 where there are files.
     """
 
-    def __init__(self, read: Read, identities: Mapping[int, Mapping[int, str]], *, rtu: bool) -> None:
+    def __init__(self, read: Read, identities: Mapping[int, Mapping[int, str]], *, rtu: bool,
+                 read_file: ReadFile | None = None) -> None:
         custom: list[type[ModbusPDU]] = [_identity_request(identities)]
+        if read_file is not None:
+            custom.append(_file_request(read_file))
         server = (ModbusSerialServer(_placeholder(), port="unused", ignore_missing_devices=True, custom_pdu=custom)
                   if rtu else ModbusTcpServer(_placeholder(), ignore_missing_devices=True, custom_pdu=custom))
         server.context = _Context(read)                     # type: ignore[assignment]
@@ -137,3 +146,27 @@ def _identity_request(identities: Mapping[int, Mapping[int, str]]) -> type[Modbu
                                                  transaction_id=self.transaction_id)
 
     return Identity
+
+
+def _file_request(read_file: ReadFile) -> type[ModbusPDU]:
+    class FileRequest(ReadFileRecordRequest):
+        """FC 20 for the units of this bus (MODBUS Application Protocol V1.1b3, 6.14)."""
+
+        def decode(self, data: bytes) -> None:
+            self.groups = [(data[at], *(int.from_bytes(data[at + 1 + 2 * word:at + 3 + 2 * word], "big")
+                                        for word in range(3))) for at in range(1, len(data), 7)]
+
+        async def datastore_update(self, context: object, device_id: int) -> ModbusPDU:
+            if not self.groups or any(len(group) != 4 or group[0] != 6 for group in self.groups):
+                return ExceptionResponse(20, ExcCodes.ILLEGAL_ADDRESS)
+            if sum(2 + 2 * group[3] for group in self.groups) > FILE_BYTES:
+                return ExceptionResponse(20, ExcCodes.ILLEGAL_VALUE)
+            records = []
+            for _, file, record, count in self.groups:
+                found = read_file(device_id, file, record, count)
+                if isinstance(found, int):
+                    return ExceptionResponse(20, ExcCodes(found))
+                records.append(FileRecord(record_data=found))
+            return ReadFileRecordResponse(records=records, dev_id=device_id, transaction_id=self.transaction_id)
+
+    return FileRequest

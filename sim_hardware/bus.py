@@ -1,4 +1,4 @@
-"""A TCP port or pseudo-terminal with meters on it, made from `Units`: bytes in, answers out, in real line time.
+"""A TCP port or pseudo-terminal with meters or devices on it, made from whoever answers there, in real line time.
 
 On a serial line an answer takes the time it would take on copper: the request's own characters, 3.5 characters of
 silence, the answer's characters, at the chosen baud rate, all divided by the clock's speed. Characters leave in groups
@@ -13,10 +13,11 @@ import pty
 import tty
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from sim_hardware.errors import SimError
 from sim_hardware.frames import Request, rtu_request, tcp_body_length, tcp_request
-from sim_hardware.units import Clock, Units
+from sim_hardware.units import Clock
 
 MAX_CONNECTIONS = 32        # a Modbus gateway box has 4 or so; a test may open more, a leak must show
 MAX_WAITING = 64            # answers under way on one line; more means a master that floods
@@ -27,10 +28,20 @@ SHORTEST_WAIT_S = 0.001
 Advance = Callable[[], None]                # brings every image to the present; called before a request is looked at
 
 
-class TcpBus:
+class Answering(Protocol):
+    """Who is on a bus."""
+
+    def answer(self, request: Request) -> Coroutine[None, None, tuple[bytes, int]]:
+        """As `Units.answer`."""
+
+
+Who = TypeVar("Who", bound=Answering)
+
+
+class TcpBus(Generic[Who]):
     """Modbus TCP. Answers leave at once; each connection is served in order, a late answer holds up nobody."""
 
-    def __init__(self, units: Units, advance: Advance, host: str, port: int) -> None:
+    def __init__(self, units: Who, advance: Advance, host: str, port: int) -> None:
         self.units, self._advance, self._host, self._port = units, advance, host, port
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -82,10 +93,10 @@ def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(data)
 
 
-class PtyBus:
+class PtyBus(Generic[Who]):
     """Modbus RTU on a pseudo-terminal; `link` is made a symbolic link to it ("" = none, use the device's name)."""
 
-    def __init__(self, units: Units, advance: Advance, link: str, baud: int, parity: str, clock: Clock) -> None:
+    def __init__(self, units: Who, advance: Advance, link: str, baud: int, parity: str, clock: Clock) -> None:
         self.units, self._advance, self._link = units, advance, Path(link) if link else None
         self._baud, self._parity, self._speed = baud, parity, max(1, clock.speed)
         self._character_s = (10 if parity == "N" else 11) / baud / self._speed

@@ -98,14 +98,15 @@ def config_of(args: argparse.Namespace) -> SimConfig:
             raise SimError("config", f"--baud: expected one of {BAUDS}, found {baud}")
         bus = BusConfig((sim,), pty=args.pty, baud=baud, parity=args.parity)
     else:
-        bus = BusConfig((sim,), tcp=_address(args.tcp or "127.0.0.1:0", "--tcp"))
+        bus = BusConfig((sim,), tcp=parse_option(args.tcp or "127.0.0.1:0", "--tcp"))
     config = SimConfig((bus,), args.seed, args.step, args.truth,
-                       _address(args.control, "--control") if args.control else None, args.installed)
+                       parse_option(args.control, "--control") if args.control else None, args.installed)
     check_config(config)
     return config
 
 
-def _address(text: str, option: str) -> tuple[str, int]:
+def parse_option(text: str, option: str) -> tuple[str, int]:
+    """(host, port) of an option's HOST:PORT; SimError names the option."""
     return parse_address(text, lambda found: SimError("config", f"{option}: expected HOST:PORT, found {found!r}"))
 
 

@@ -5,6 +5,7 @@ REASONS = {
     "day": "a day of load, sun or wind cannot be read",
     "truth": "a truth file cannot be read or was written by other meters",
     "listen": "a port or pseudo-terminal cannot be opened",
+    "device": "a simulated control device cannot be made or altered so",
     "fault": "a fault is not known or does not fit the bus",
 }
 

@@ -31,7 +31,7 @@ class Simulator:
         self._truth = TruthFile(config.truth) if config.truth else None
         now_step = clock.now_ms() // self._step_ms
         installed = self._installed_day(now_step)
-        self.buses: list[TcpBus | PtyBus] = []
+        self.buses: list[TcpBus[Units] | PtyBus[Units]] = []
         self.meters: list[SimMeter] = []
         for bus in config.buses:
             placed = []

@@ -121,4 +121,4 @@ def test_faults_on_bytes() -> None:
         assert str(parse_fault(text, rtu=True)) == text
     with pytest.raises(ValueError):
         SimError("weather", "")
-    assert len(REASONS) == 5
+    assert len(REASONS) == 6
