@@ -57,7 +57,8 @@ def parameters(changes=None):
 
 
 def encode(genesis):
-    """Returns the genesis bytes. enrolments: lists `[enrol COSE, owner kid, [point entry], note]`."""
+    """Returns the genesis bytes. enrolments: lists `[enrol COSE, owner kid, [point entry], note]`; balances: lists
+    `[kid, mc]`, by rising kid, of the accounts' first money."""
     values = [genesis.parameters[name] for name, _ in PARAMETERS]
     return cbor.encode([VERSION, "gridseal", list(genesis.channels), genesis.created_s, genesis.speed, values,
                         certificate.member_lists(genesis.members), list(genesis.enrolments), list(genesis.balances)])
@@ -79,8 +80,17 @@ def decode(data):
     for index in range(len(fields[5])):
         values[PARAMETERS[index][0]] = fields[5][index]
     check_list(fields[7], "l")
+    _check_balances(fields[8])
     return Genesis(tuple(fields[2]), fields[3], fields[4], values, certificate.decode_members(fields[6]),
                    fields[7], fields[8])
+
+
+def _check_balances(rows):
+    last = b""
+    for row in rows:
+        check_fields(row, ("b8", "u"))
+        check(last < row[0], "malformed", "rising kids", row[0])
+        last = row[0]
 
 
 def chain_id(data):

@@ -10,14 +10,20 @@ from firmware.wire import cbor, cose, state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, PointRecord
 from firmware.wire.transaction import Enrolment, PointEntry, Transaction
-from gateway.contracts import memo
+from gateway.contracts import accounts, indexes, memo
 from gateway.contracts.context import BlockContext, State
+from gateway.market.records import TOP_UP
 
 
-def apply_genesis(store: State, context: BlockContext, enrolments: Sequence[list[object]]) -> None:
-    """Enrols the chain's first identities; Refused when the genesis contradicts itself. context.height is 0."""
+def apply_genesis(store: State, context: BlockContext, enrolments: Sequence[list[object]],
+                  balances: Sequence[list] = ()) -> None:
+    """Enrols the chain's first identities and gives them their first money, rows [kid, mc]; Refused when the genesis
+    contradicts itself. context.height is 0."""
     for body in enrolments:
         _enrol_body(store, context, transaction.decode_enrol_body(body), cose.NO_CHAIN)
+    for kid, amount_mc in balances:
+        check(amount_mc <= accounts.BALANCE_MC, "malformed", accounts.BALANCE_MC, amount_mc)
+        accounts.post(store, context, kid, TOP_UP, amount_mc, reference="genesis")
 
 
 def agent_of(store: State, kid: bytes) -> AgentRecord | None:
@@ -44,7 +50,9 @@ def _enrol_body(store: State, context: BlockContext, body: transaction.EnrolBody
     records = [_point_record(store, context, entry, kid, body.owner, wanted.area) for entry in body.points]
     _put_agent(store, kid, _agent_record(wanted, body.owner, [record.point for record in records], context.height))
     for record in records:
+        old = point_of(store, record.point)
         store.put(state.point_key(record.point), state.encode_record(record))
+        indexes.note_point(store, context, old, record)
 
 
 def _point_record(store: State, context: BlockContext, entry: PointEntry, kid: bytes, owner: bytes,
@@ -121,3 +129,4 @@ def _put_agent(store: State, kid: bytes, record: AgentRecord) -> None:
         key = state.light_key(record.area)
         store.put(key, cbor.encode(state.decode_count(store.get(key)) + change))
     store.put(state.agent_key(kid), state.encode_record(record))
+    indexes.note_role(store, kid, record, agent_of)

@@ -10,7 +10,7 @@ from firmware.wire import certificate as certificate_codec
 from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire import merkle
-from firmware.wire.errors import Refused, check
+from firmware.wire.errors import Refused
 from gateway.contracts.apply import apply_item
 from gateway.contracts.context import BlockContext
 from gateway.contracts.registry import apply_genesis
@@ -42,15 +42,14 @@ def make(store: Store, genesis: bytes) -> None:
 
 
 def first_state(genesis: bytes) -> StateTree:
-    """The state that a genesis makes: its enrolments, at height 0."""
+    """The state that a genesis makes: its enrolments and balances, at height 0."""
     facts = genesis_codec.decode(genesis)
-    check(not facts.balances, "unknown_type", "no balances yet", len(facts.balances))
     tree = StateTree()
     draft = Draft(tree)
     context = BlockContext(
         facts.channels[0], 0, facts.created_s, facts.parameters, genesis_codec.chain_id(genesis), facts.created_s,
         facts.channels, tuple(member.kid for member in facts.members), verify_digest)
-    apply_genesis(draft, context, facts.enrolments)
+    apply_genesis(draft, context, facts.enrolments, facts.balances)
     tree.apply(draft.changes)
     return tree
 

@@ -70,8 +70,8 @@ def test_golden_block(tmp_path: Path) -> None:
     ledger.close()
     assert outcome.header_hash is not None
     assert (outcome.state_root.hex(), outcome.header_hash.hex()) == (
-        "8145d282f01973f426660a3663979b6c166c0bce66c28980796a17c951ccc41b",
-        "25ea08b381e990a217af37c7954c5488985c6dfc8286653605b61a0bab471070")
+        "afc05f1e5515b85d5852731cf0b1c4e334b18cdf03c761a6ed1c44635758114a",
+        "985638061c06fccc4d29d1be63e93626659747740c6427d541fb4eeb00de3b80")
 
 
 def test_null_and_order(tmp_path: Path, world: World) -> None:
