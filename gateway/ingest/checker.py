@@ -178,8 +178,8 @@ class Checker:
 
 
 def finish(found: Sequence[Any], verify_digest: VerifyDigest) -> list[Any]:
-    """Verifies all that was opened, and leaves the other results as they are. All are opened first, then all verified: a
-    verification drives the interpreter's own data out of the core's caches, which costs some 0.7 us an envelope."""
+    """Verifies all that was opened, and leaves the other results as they are. All are opened first: a verification
+    drives the interpreter's own data out of the core's caches, which costs some 0.7 us an envelope."""
     results: list[Any] = []
     for one in found:
         try:
