@@ -19,7 +19,7 @@ from firmware import bus, decode, meters, modbus, records, sealing
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
 from firmware.wire import ack as ack_codec
-from firmware.wire import cose, merkle, topics
+from firmware.wire import cose, merkle, topics, witness
 from firmware.wire import reading as reading_codec
 from firmware.wire import seal as seal_codec
 from firmware.wire.errors import Refused
@@ -33,6 +33,7 @@ Alarm = namedtuple("Alarm", ("text",))
 ChangeBroker = namedtuple("ChangeBroker", ())
 Progress = namedtuple("Progress", ("label_ms",))
 SaveTrust = namedtuple("SaveTrust", ("data",))
+Witness = namedtuple("Witness", ())
 
 # One metering point to serve: its number, where its meter is, the meter's table and epoch.
 Place = namedtuple("Place", ("point", "bus", "unit", "meter", "meter_epoch"))
@@ -50,6 +51,9 @@ HINTS = {  # what to do about a refusal that does not go away by itself
     "fork": ": this key has signed another seal for that height; was the data folder lost, restored or copied?",
 }
 SAVE_TRUST_MS = 10000  # a wait: trust may be this old after a crash, the next ack renews it
+# A wait between two headers of one witness interval that are checked: acks bring headers as well, and a certificate
+# of three signatures keeps an ESP32 busy for seconds.
+FOLLOW_MS = 10000
 
 
 class Agent:
@@ -57,7 +61,8 @@ class Agent:
 
     def __init__(self, settings, light, journal, signer, verify_digest, now_ms):
         self.settings = settings
-        self.counts = {"readings": 0, "sealed": 0, "published": 0, "acked": 0, "refused": 0, "lost": 0, "bad_acks": 0}
+        self.counts = {"readings": 0, "sealed": 0, "published": 0, "acked": 0, "refused": 0, "lost": 0, "bad_acks": 0,
+                       "bad_headers": 0, "witnessed": 0}
         self.last_error = ""
         self.is_connected = False
         self.light = light
@@ -73,6 +78,8 @@ class Agent:
         self._trust_saved_ms = None
         self._last_ack_ms = None
         self._broker = None
+        self._followed_ms = None  # a wait: when the newest header from the header topic was checked
+        self._is_witness_due = light.witnessed is not None  # what was noted before a crash may not have been sent
         self.book = sealing.Book(settings, light.parameters, journal, self.table)
         self.book.recover(self.outbox)
         self.book.begin(self._emit)
@@ -158,8 +165,11 @@ class Agent:
         """The link to the broker of that number stands."""
         if self._broker is not None and broker != self._broker:
             self.outbox.send_all_again()
+            self._is_witness_due = self.light.witnessed is not None
         self._broker = broker
         self.is_connected = True
+        if self._is_witness_due and self.light.contradiction is None:
+            self._duties.append(Witness())
         return self._take()
 
     def on_disconnected(self):
@@ -173,21 +183,46 @@ class Agent:
         self.outbox.published(point, height)
         return self._take()
 
+    def on_witness_published(self, height):
+        """The broker has taken the signature under the header of that height."""
+        if self.light.witnessed is not None and witness.height_of(self.light.witnessed[0]) == height:
+            self._is_witness_due = False
+        return self._take()
+
+    def on_header(self, data, now_s, wait_ms):
+        """Takes the bytes of the header topic, as `on_ack`; the first header of a witness interval is signed."""
+        try:
+            found = witness.decode_header_message(data)
+            is_first = self.light.may_witness(found.header)
+            pair = self.light.pair_at(witness.height_of(found.header))
+            if pair is None or pair[0] != found.header:
+                is_due = self._followed_ms is None or wait_ms >= self._followed_ms + FOLLOW_MS
+                if pair is None and not is_first and not is_due:
+                    return self._take()
+                self._followed_ms = wait_ms
+                self._follow(found.header, found.certificate, now_s)
+                pair = (found.header, found.certificate)
+            if is_first:
+                self._witness(pair)
+        except Refused as refused:
+            self.counts["bad_headers"] += 1
+            text = "a header was not taken: %s" % refused
+            if self.last_error != text:
+                self._alarm(text)
+        return self._take()
+
     def on_ack(self, data, now_s, wait_ms):
         """Takes the bytes of the `ack` topic; now_s: Unix seconds or None while the clock is not synchronised."""
         acked = self.counts["acked"]
         try:
             found = ack_codec.decode(data)
             if found.header:
-                header = self.light.accept(found.header, found.certificate, now_s)
+                header = self._follow(found.header, found.certificate, now_s)
                 for proof in found.proofs:
                     self._try_proof(header, proof, wait_ms)
             self._take_advice(found)
         except Refused as refused:
             self._refuse_ack(refused)
-            if self.light.contradiction is not None:
-                self._alarm("TWO VALID CERTIFICATES FOR ONE HEIGHT: the gateways contradict themselves; nothing is "
-                            "trimmed any more, both are kept in the trust file")
         if self.counts["acked"] > acked:
             self._duties.append(Trim(self.book.lowest_seq(self.outbox)))
         return self._take()
@@ -208,6 +243,16 @@ class Agent:
         return (topics.agent_topic(self.settings.area, self.settings.kid, "envelope"),
                 seal_codec.encode_envelope(message, readings))
 
+    def witness(self):
+        """Returns (topic, bytes, height) of a Witness duty; None when nothing is to be signed any more."""
+        if self.light.witnessed is None or self.light.contradiction is not None:
+            return None
+        header = self.light.witnessed[0]
+        message = witness.sign(self.settings.kid, self.light.channel, header, self.light.chain_id,
+                               self._signer.sign_digest)
+        return (topics.agent_topic(self.settings.area, self.settings.kid, "witness"), message,
+                witness.height_of(header))
+
     def status(self, wait_ms):
         """Returns what a person wants to know, as a plain dict."""
         dead = [point for point in sorted(self._schedules) if self._schedules[point].is_dead()]
@@ -222,6 +267,7 @@ class Agent:
             "heights": [[point, self.book.chains[point].height, self.book.chains[point].acked]
                         for point in sorted(self.book.chains)],
             "header_height": self.light.height, "contradiction": self.light.contradiction is not None,
+            "witnessed_height": 0 if self.light.witnessed is None else witness.height_of(self.light.witnessed[0]),
             "last_ack_wait_ms": None if self._last_ack_ms is None else wait_ms - self._last_ack_ms,
             "last_error": self.last_error})
         return found
@@ -247,6 +293,28 @@ class Agent:
             fields = meters.fields_of(place.meter, group)
             self._plans[key] = modbus.plan(fields, place.meter.max_registers, place.meter.max_hole)
         return self._plans[key]
+
+    def _follow(self, header, certificate, now_s):
+        """Returns the Header that the light node has accepted; Refused as it says."""
+        was_stopped = self.light.contradiction is not None
+        try:
+            return self.light.accept(header, certificate, now_s)
+        except Refused:
+            if self.light.contradiction is not None and not was_stopped:
+                self._duties.append(SaveTrust(self.light.save()))
+            if self.light.contradiction is not None:
+                self._alarm("TWO VALID CERTIFICATES FOR ONE HEIGHT: the gateways contradict themselves; nothing is "
+                            "trimmed or witnessed any more, both are kept in the trust file (gridseal audit)")
+            raise
+
+    def _witness(self, pair):
+        """The intent is durable before the signature is made: a crash in between repeats it."""
+        self.light.note_witness(pair[0], pair[1])
+        self._duties.append(SaveTrust(self.light.save()))
+        self._is_witness_due = True
+        self.counts["witnessed"] += 1
+        if self.is_connected:
+            self._duties.append(Witness())
 
     def _try_proof(self, header, proof, wait_ms):
         """One proof that is no good takes nothing from the others."""

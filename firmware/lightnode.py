@@ -4,22 +4,31 @@ A header is accepted when q distinct members of the epoch's set signed exactly i
 they touch, and its time is possible. Heights may be skipped: the certificate alone carries the weight, and hash links
 cover what lies between. Two valid certificates for one height mean that more than f members lied: the node stops for
 good and keeps both. Anything else that is wrong is Refused and changes nothing.
+
+Witness: of each witness interval (label time) the node signs one header it has checked, the first that comes. What it
+is about to sign is noted here and saved before the signature is made, so that after a crash it is the same header
+again; heights only rise, so no height is ever signed twice.
 """
+
+from collections import namedtuple
 
 from firmware.wire import cbor, certificate, genesis, header
 from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields
 
-VERSION = 1
+VERSION = 2
 AHEAD_S = 10  # a header's time may lie so far in the future, or the chain's own time_ahead_s if that is more
 RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
+
+Trust = namedtuple("Trust", ("chain_id", "channel", "epoch", "recent", "contradiction", "silent_s", "witnessed"))
 
 
 class LightNode:
     """Trust on one channel of the chain that `genesis_bytes` begins; `state`: what `save` returned before, or None.
 
     verify_digest(public key 65, digest 32, signature 64) -> bool. `contradiction`: None, or the two (header,
-    certificate) pairs that cannot both be honest.
+    certificate) pairs that cannot both be honest. `witnessed`: the (header, certificate) signed last, or about to be
+    signed; None while there was none.
     """
 
     def __init__(self, genesis_bytes, verify_digest, state=None, channel="trade"):
@@ -30,6 +39,8 @@ class LightNode:
         self.speed = facts.speed
         self.epoch = 0
         self.contradiction = None
+        self.witnessed = None
+        self._silent_s = 0  # headers of before are not signed
         self._members = facts.members
         self._verify_digest = verify_digest
         self._ahead_s = max(AHEAD_S, facts.parameters["time_ahead_s"])
@@ -78,14 +89,48 @@ class LightNode:
             self.is_changed = True
         return found
 
+    def pair_at(self, height):
+        """Returns the (header, certificate) accepted for a height, if it is still at hand; else None."""
+        for pair in self._recent:
+            if header.decode(pair[0]).height == height:
+                return pair
+        return None
+
+    def may_witness(self, header_bytes):
+        """Tells whether 80 bytes, once `accept` has taken them, are of a later witness interval than the last signed.
+
+        Never after a contradiction; never at or below the height signed last.
+        """
+        interval_s = self.parameters["witness_interval_s"]
+        if self.contradiction is not None or not interval_s:
+            return False
+        found = header.decode(header_bytes)
+        if not found.height or found.time_s < self._silent_s:
+            return False
+        if self.witnessed is None:
+            return True
+        last = header.decode(self.witnessed[0])
+        return found.time_s // interval_s > last.time_s // interval_s and found.height > last.height
+
+    def note_witness(self, header_bytes, certificate_bytes):
+        """Notes that this accepted header is going to be signed: to be saved before it is. ValueError: may not be."""
+        if not self.may_witness(header_bytes):
+            raise ValueError("this header is not to be witnessed")
+        self.witnessed = (bytes(header_bytes), bytes(certificate_bytes))
+        self.is_changed = True
+
+    def keep_silent(self, until_s):
+        """Signs no header of before `until_s`: where the saved trust was lost, one of them may have been signed."""
+        self._silent_s = until_s
+        self.is_changed = True
+
     def save(self):
         """Returns the bytes to keep over a restart."""
         self.is_changed = False
-        evidence = None
-        if self.contradiction is not None:
-            evidence = [list(pair) for pair in self.contradiction]
+        evidence = None if self.contradiction is None else [list(pair) for pair in self.contradiction]
+        witnessed = None if self.witnessed is None else list(self.witnessed)
         return cbor.encode([VERSION, self.chain_id, self.channel, self.epoch,
-                            [list(pair) for pair in self._recent], evidence])
+                            [list(pair) for pair in self._recent], evidence, self._silent_s, witnessed])
 
     def _check_place(self, header_bytes, found, below, above):
         """A header between known ones must link where it touches them, and time never falls."""
@@ -99,17 +144,31 @@ class LightNode:
                 check(above[1].previous == header.hash_of(header_bytes), "wrong_parent", above[1].previous, found)
 
     def _load(self, state):
-        fields = cbor.decode(state)
-        check_fields(fields, ("u", "b32", "t", "u", "l", "l?"))
-        check(fields[0] == VERSION, "wrong_version", VERSION, fields[0])
-        check(fields[1] == self.chain_id, "wrong_chain", self.chain_id, fields[1])
-        check(fields[2] == self.channel, "wrong_channel", self.channel, fields[2])
-        check(bool(fields[4]), "malformed", "a header", None)
-        recent = []
-        for row in fields[4]:
-            check_fields(row, ("b80", "b"))
-            recent.append((row[0], row[1]))
-        self._recent = recent
-        self.epoch = fields[3]
-        if fields[5] is not None:
-            self.contradiction = tuple([(pair[0], pair[1]) for pair in fields[5]])
+        trust = decode_trust(state)
+        check(trust.chain_id == self.chain_id, "wrong_chain", self.chain_id, trust.chain_id)
+        check(trust.channel == self.channel, "wrong_channel", self.channel, trust.channel)
+        self._recent = trust.recent
+        self.epoch = trust.epoch
+        self.contradiction = trust.contradiction
+        self._silent_s = trust.silent_s
+        self.witnessed = trust.witnessed
+
+
+def decode_trust(state):
+    """Returns the Trust of what `save` gave; pairs are (header, certificate). Refused `malformed`, `wrong_version`."""
+    fields = cbor.decode(state)
+    check_fields(fields, ("u", "b32", "t", "u", "l", "l?", "u", "l?"))
+    check(fields[0] == VERSION, "wrong_version", VERSION, fields[0])
+    check(0 < len(fields[4]) <= RECENT, "malformed", RECENT, len(fields[4]))
+    contradiction = None
+    if fields[5] is not None:
+        check(len(fields[5]) == 2, "malformed", 2, len(fields[5]))
+        contradiction = (_pair(fields[5][0]), _pair(fields[5][1]))
+    witnessed = None if fields[7] is None else _pair(fields[7])
+    recent = [_pair(row) for row in fields[4]]
+    return Trust(fields[1], fields[2], fields[3], recent, contradiction, fields[6], witnessed)
+
+
+def _pair(row):
+    check_fields(row, ("b80", "b"))
+    return (row[0], row[1])

@@ -18,6 +18,7 @@ HELD_MS = 3  # the shortest: label time stands still while a demo clock is held
 STATUS_MS = 10000  # a wait between two looks at the agent from outside
 TRUST = "trust.cbor"
 STATUS = "status.json"
+WITNESS = "witness"  # stands where an envelope's token has its point
 
 
 class Runner:
@@ -38,6 +39,8 @@ class Runner:
             config.details_every_s * 1000, config.silence_s * 1000, config.window, config.outbox, board.measurement(),
             config.hash)
         self.agent = Agent(settings, light, self.journal, board.signer, board.verify_digest, clock.now_ms())
+        if self.agent.book.boot > 1 and not light.height:  # trust was lost, and with it what was signed
+            light.keep_silent(clock.now_ms() // 1000)
         board.log("agent %s, boot %d, area %s: %d points, journal from record %d to %d" % (
             self.kid.hex(), self.agent.book.boot, config.area, len(settings.places), self.journal.first_seq,
             self.journal.next_seq - 1))
@@ -45,8 +48,9 @@ class Runner:
             board.log("this is a demo chain: its labels run at %d times real time" % light.speed)
         for number in range(len(config.buses)):
             board.start_bus(number, config.buses[number], clock)
-        prefix = topics.agent_topic(config.area, self.kid, "ack")
-        board.start_link(config.brokers, self.kid.hex(), [prefix],
+        self._header_topic = topics.chain_header(config.area, light.channel)
+        board.start_link(config.brokers, self.kid.hex(),
+                         [topics.agent_topic(config.area, self.kid, "ack"), self._header_topic],
                          topics.agent_topic(config.area, self.kid, "death"), cbor.encode([1, self.kid]))
 
     def run(self, stop):
@@ -92,8 +96,11 @@ class Runner:
             self._board.keep_frames(read.point, start_ms, exchanges)
             return self.agent.on_words(read, start_ms, quality, exchanges, clock.now_ms(), clock.monotonic_ms())
         if kind == "message":
-            return self.agent.on_ack(event[2], now_s_of(clock.now_ms(), clock.quality()), clock.monotonic_ms())
+            take = self.agent.on_header if event[1] == self._header_topic else self.agent.on_ack
+            return take(event[2], now_s_of(clock.now_ms(), clock.quality()), clock.monotonic_ms())
         if kind == "published":
+            if event[1][0] == WITNESS:
+                return self.agent.on_witness_published(event[1][1])
             return self.agent.on_published(event[1][0], event[1][1])
         if kind == "connected":
             birth = cbor.encode([1, self.kid, self.agent.book.boot])
@@ -120,6 +127,10 @@ class Runner:
                 made = self.agent.envelope(duty.point, duty.height)
                 if made is not None:
                     self._board.publish(made[0], made[1], (duty.point, duty.height))
+            elif kind is agent_module.Witness:
+                made = self.agent.witness()
+                if made is not None:
+                    self._board.publish(made[0], made[1], (WITNESS, made[2]))
             elif kind is agent_module.Read:
                 self._read(duty)
             elif kind is agent_module.Trim:
