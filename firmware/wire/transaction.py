@@ -17,7 +17,7 @@ TYPES = (
     "order", "cancel", "commit", "reveal", "offer", "counter", "accept", "reference price", "allocation", "correction",
     "certify", "endorse", "device report", "objection", "assessment signature", "model version", "validator change",
     "anchor", "evidence", "audit")  # numbered by place; new ones at the end
-ENROL, REVOKE, REPLACE_AGENT = 1, 2, 5
+ENROL, REVOKE, REPLACE_METER, REPLACE_AGENT, CORRECTION = 1, 2, 4, 5, 19
 ROLES = ("agent", "operator", "recovery", "grid", "participant", "laboratory", "manufacturer", "regulator",
          "dispatcher", "plant", "auditor")
 PROTECTIONS = ("software", "encrypted", "element")
@@ -30,6 +30,11 @@ PointEntry = namedtuple("PointEntry", (
     "point", "area", "channel", "ratio_num", "ratio_den", "register_map", "maker", "model", "serial",
     "start_import_wh", "start_export_wh"))
 EnrolBody = namedtuple("EnrolBody", ("request", "owner", "points", "note"))
+# Registers in Wh, null where the meter has none; the old meter's last and the new one's first.
+ReplaceMeter = namedtuple("ReplaceMeter", (
+    "point", "old_import_wh", "old_export_wh", "maker", "model", "serial", "start_import_wh", "start_export_wh"))
+# A slot's energy as it should be, Wh; null: stays. quality: measured, interpolated, substituted, missing (0-3).
+Correction = namedtuple("Correction", ("point", "slot_s", "import_wh", "export_wh", "quality", "reason", "evidence"))
 _POINT_KINDS = ("u", "t", "t", "u", "u", "b32", "t", "t", "t", "u?", "u?")
 
 
@@ -106,6 +111,21 @@ def decode_replace_agent_body(body):
     """Returns (old kid, enrol COSE) of type 5; Refused `malformed`."""
     check_fields(body, ("b8", "b"))
     return body[0], body[1]
+
+
+def decode_replace_meter_body(body):
+    """Returns the ReplaceMeter of type 4; Refused `malformed`."""
+    check_fields(body, ("u", "u?", "u?", "t", "t", "t", "u?", "u?"))
+    check(body[0] < 0x100000000, "malformed", "32 bits", body[0])
+    return ReplaceMeter(*body)
+
+
+def decode_correction_body(body):
+    """Returns the Correction of type 19; Refused `malformed`."""
+    check_fields(body, ("u", "u", "u?", "u?", "u", "t", "b32"))
+    check(body[0] < 0x100000000 and body[1] < 1 << 40, "malformed", "a point, a slot's start", body[:2])
+    check(body[4] < 4, "malformed", "a quality", body[4])
+    return Correction(*body)
 
 
 def check_sender(signed, transaction):

@@ -10,7 +10,7 @@ from firmware.wire import cbor, cose, state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, PointRecord
 from firmware.wire.transaction import Enrolment, PointEntry, Transaction
-from gateway.contracts import accounts, indexes, memo
+from gateway.contracts import accounts, indexes, memo, metering
 from gateway.contracts.context import BlockContext, State
 from gateway.market.records import TOP_UP
 
@@ -51,6 +51,8 @@ def _enrol_body(store: State, context: BlockContext, body: transaction.EnrolBody
     _put_agent(store, kid, _agent_record(wanted, body.owner, [record.point for record in records], context.height))
     for record in records:
         old = point_of(store, record.point)
+        if old is not None:
+            metering.move_point(store, context, old, record)
         store.put(state.point_key(record.point), state.encode_record(record))
         indexes.note_point(store, context, old, record)
 
@@ -65,7 +67,8 @@ def _point_record(store: State, context: BlockContext, entry: PointEntry, kid: b
     if old is not None:
         holder = agent_of(store, old.agent)
         check(holder is None or holder.revoked_height is not None, "point_taken", old.agent, kid)
-        is_same_meter = (old.maker, old.model, old.serial) == (entry.maker, entry.model, entry.serial)
+        is_same_meter = (old.maker, old.model, old.serial, old.ratio_num, old.ratio_den) == (
+            entry.maker, entry.model, entry.serial, entry.ratio_num, entry.ratio_den)
         epoch = old.meter_epoch if is_same_meter else old.meter_epoch + 1
     return PointRecord(*entry, kid, owner, epoch)
 
@@ -98,10 +101,13 @@ def replace_agent(store: State, context: BlockContext, found: Transaction) -> No
         if record is None or record.agent != old_kid:
             continue  # after a revocation, the point may have gone to somebody else
         data = store.get(state.chain_key(old_kid, point))
+        new = record._replace(agent=kid)
         if data is not None:
             chain = state.decode_chain(data)
-            record = record._replace(start_import_wh=chain.import_wh, start_export_wh=chain.export_wh)
-        moved.append(record._replace(agent=kid))
+            if chain.meter_epoch == record.meter_epoch:  # else its last seal is of the meter before
+                new = new._replace(start_import_wh=chain.import_wh, start_export_wh=chain.export_wh)
+        metering.move_point(store, context, record, new)
+        moved.append(new)
     _put_agent(store, kid, _agent_record(wanted, old.owner, [record.point for record in moved], context.height))
     revoked_height = context.height if old.revoked_height is None else old.revoked_height
     _put_agent(store, old_kid, old._replace(revoked_height=revoked_height, replaced_by=kid))

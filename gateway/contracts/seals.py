@@ -16,7 +16,7 @@ from firmware.wire import cose, reading, seal, state
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
 from gateway.contracts import context as marks
-from gateway.contracts import memo
+from gateway.contracts import memo, metering
 from gateway.contracts.context import MARKED, BlockContext, CheckSignature, State
 
 _WATT_MS_PER_WH = 3_600_000
@@ -41,10 +41,12 @@ def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Si
     key = state.chain_key(found.kid, found.point)
     data = store.get(key)
     last = memo.decode_chain(data) if data is not None else None
+    _check_epoch(point, last, found)
     _check_next(last, found, payload_hash)
     bits = _marks(context, point, last, found)
     record = _next_record(point, last, found, payload_hash, bits, context.created_s)
     store.put(key, memo.encode_chain(record))
+    metering.note(store, context, point, last, found, bits)
     return Taken(MARKED + bits if bits else 0, found, record)
 
 
@@ -59,8 +61,22 @@ def _check_registered(store: State, context: BlockContext, found: seal.Seal) -> 
     point = memo.decode_point(data)
     check(point.agent == found.kid, "not_its_point", point.agent, found.kid)
     check(point.channel == context.channel, "wrong_channel", point.channel, context.channel)
-    check(point.meter_epoch == found.meter_epoch, "wrong_meter_epoch", point.meter_epoch, found.meter_epoch)
     return agent, point
+
+
+def _check_epoch(point: PointRecord, last: ChainRecord | None, found: seal.Seal) -> None:
+    """Seals of the meter before, made before it was replaced, may still come; after one of the new meter none may."""
+    lowest = last.meter_epoch if last else point.meter_epoch
+    check(lowest <= found.meter_epoch <= point.meter_epoch, "wrong_meter_epoch", point.meter_epoch, found.meter_epoch)
+
+
+def _registers_before(point: PointRecord, last: ChainRecord | None, found: seal.Seal) -> tuple[int | None, int | None]:
+    """What a seal's registers are compared with: those before it, or the start of a meter that has none before."""
+    if last and last.meter_epoch == found.meter_epoch:
+        return last.import_wh, last.export_wh
+    if point.meter_epoch == found.meter_epoch:
+        return point.start_import_wh, point.start_export_wh
+    return None, None
 
 
 def _check_next(last: ChainRecord | None, found: seal.Seal, payload_hash: bytes) -> None:
@@ -88,8 +104,7 @@ def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, 
     earliest_ms = max(context.created_s * 1000, last.last_ms if last else 0)
     if not earliest_ms <= found.last_ms <= latest_ms:
         bits |= marks.CLOCK_IMPLAUSIBLE
-    before = (last.import_wh, last.export_wh) if last else (point.start_import_wh, point.start_export_wh)
-    for old, new in zip(before, (found.import_wh, found.export_wh), strict=True):
+    for old, new in zip(_registers_before(point, last, found), (found.import_wh, found.export_wh), strict=True):
         if old is None or new is None:
             continue
         if new < old:
@@ -112,15 +127,14 @@ def _is_jump(max_w: int, point: PointRecord, rise_wh: int, elapsed_ms: int) -> b
 
 def _next_record(point: PointRecord, last: ChainRecord | None, found: seal.Seal, payload_hash: bytes,
                  bits: int, created_s: int) -> ChainRecord:
-    old_import = last.import_wh if last else point.start_import_wh
-    old_export = last.export_wh if last else point.start_export_wh
+    old_import, old_export = _registers_before(point, last, found)
     is_unread = (found.import_wh is None and old_import is not None) or (
         found.export_wh is None and old_export is not None)
     last_ms = found.last_ms
     if last and (bits & marks.CLOCK_IMPLAUSIBLE or is_unread):
         last_ms = last.last_ms
-    elif bits & marks.CLOCK_IMPLAUSIBLE:
-        last_ms = created_s * 1000  # the first seal's clock is not believed: all that is sure is after the genesis
+    elif bits & marks.CLOCK_IMPLAUSIBLE or is_unread:
+        last_ms = created_s * 1000  # not believed, or nothing read at it: all that is sure is after the genesis
     return ChainRecord(
         found.height, payload_hash, found.meter_epoch, last_ms,
         old_import if found.import_wh is None else found.import_wh,

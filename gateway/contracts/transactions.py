@@ -7,10 +7,11 @@ sequence are good. It checks everything first and then writes, so that a refusal
 from collections.abc import Callable
 from typing import NamedTuple
 
-from firmware.wire import cbor, cose, state, transaction
+from firmware.wire import cbor, cose, device, state, transaction
 from firmware.wire.errors import check
+from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import registry
+from gateway.contracts import registry, replacement
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 
@@ -27,7 +28,7 @@ def apply_transaction(store: State, context: BlockContext, item: bytes, signed: 
     check(cose.is_low_s(signed.signature), "high_s", "the low half", signed.signature)
     found = transaction.decode(signed.payload)
     transaction.check_sender(signed, found)
-    sender = registry.agent_of(store, found.sender)
+    sender = _sender(store, context, found.sender)
     check(sender is not None, "not_enrolled", "an enrolled sender", found.sender)
     assert sender is not None
     check(sender.revoked_height is None, "revoked", sender.revoked_height, context.height)
@@ -45,8 +46,18 @@ def apply_transaction(store: State, context: BlockContext, item: bytes, signed: 
     rule.apply(store, context, found)
 
 
+def _sender(store: State, context: BlockContext, kid: bytes) -> AgentRecord | None:
+    """Whoever is enrolled, or a member of the validator set, which is in the genesis."""
+    key = context.member_keys.get(kid)
+    return registry.agent_of(store, kid) if key is None else state.replica_record(kid, key, "")
+
+
 RULES: dict[int, Rule] = {
     transaction.ENROL: Rule(("operator",), registry.enrol),
     transaction.REVOKE: Rule(("operator",), registry.revoke),
+    transaction.REPLACE_METER: Rule(("agent", "operator"), replacement.replace_meter),
     transaction.REPLACE_AGENT: Rule(("operator",), registry.replace_agent),
+    device.CERTIFY: Rule(("laboratory",), devices.certify),
+    device.ENDORSE: Rule(("manufacturer", "regulator"), devices.endorse),
+    device.REPORT: Rule(("replica",), devices.report),
 }
