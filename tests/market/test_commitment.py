@@ -1,6 +1,7 @@
 """Sealed bids: bound to chain, bidder, slot, price and volume; nobody else can open one, nobody can guess one."""
 
 import hashlib
+from typing import Any
 
 import cbor2
 import pytest
@@ -22,9 +23,10 @@ def test_every_field_binds() -> None:
     """security.md, T61: a copied commitment cannot be opened by another bidder, on another chain, for another slot."""
     sealed = commitment(*BID)
     for index, other in enumerate((bytes(32), b"bidder 2", 1_790_004_000, 46_001, 19_701, bytes(16))):
-        changed = [*BID[:index], other, *BID[index + 1:]]
+        changed: list[Any] = [*BID]
+        changed[index] = other
         with pytest.raises(Refused, match="wrong_digest"):
-            check_reveal(sealed, *changed)      # type: ignore[arg-type]
+            check_reveal(sealed, *changed)
 
 
 def test_a_dictionary_over_all_prices_hits_nothing() -> None:
@@ -36,10 +38,14 @@ def test_a_dictionary_over_all_prices_hits_nothing() -> None:
 
 
 def test_what_cannot_be_a_bid() -> None:
-    for index, wrong, reason in ((3, -1, "wrong_price"), (3, PRICE_MC + 1, "wrong_price"), (4, 0, "wrong_volume"),
-                                 (4, ENERGY_WH + 1, "wrong_volume"), (5, bytes(15), "malformed")):
+    cases: tuple[tuple[int, Any, str], ...] = (
+        (3, -1, "wrong_price"), (3, PRICE_MC + 1, "wrong_price"), (4, 0, "wrong_volume"),
+        (4, ENERGY_WH + 1, "wrong_volume"), (5, bytes(15), "malformed"))
+    for index, wrong, reason in cases:
+        changed: list[Any] = [*BID]
+        changed[index] = wrong
         with pytest.raises(Refused, match=reason):
-            commitment(*BID[:index], wrong, *BID[index + 1:])       # type: ignore[arg-type]
+            commitment(*changed)
 
 
 def test_the_beacon() -> None:

@@ -14,7 +14,7 @@ agreements = st.integers(1, ENERGY_WH)
 
 
 def test_scores_of_table_2() -> None:
-    """papers.md, B2: 11 of 14 equal the print; row 6 seller 95, row 7 buyer 100 and seller 100 (no rule gives 90, 85)."""
+    """papers.md, B2: 11 of 14 equal the print; row 6 seller 95, row 7 both 100 (no rule gives 90 and 85)."""
     buyers = [buyer_score(row.used * 1000, row.agreed * 1000) for row in TABLE_2]
     sellers = [seller_score(row.generated * 1000, row.agreed * 1000) for row in TABLE_2]
     assert buyers == [100_000, 100_000, 90_000, 100_000, 90_000, 95_000, 100_000]

@@ -139,6 +139,7 @@ def test_one_side_for_an_owner_and_a_point() -> None:
 
 
 def test_wrong_use() -> None:
-    for change in ({"side": 2}, {"price": -1}, {"wh": 0}):
+    good = make_order(1, 1, BUY, 1, 1)
+    for wrong in (good._replace(side=2), good._replace(price=-1), good._replace(wh=0)):
         with pytest.raises(ValueError, match="no book"):
-            knn.clear(make_book(make_order(1, 1, BUY, 1, 1)._replace(**change)), CONTEXT)
+            knn.clear(make_book(wrong), CONTEXT)

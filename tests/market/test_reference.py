@@ -69,9 +69,9 @@ def test_the_papers_money_pump_has_no_price() -> None:
     """papers.md, 000, defect 10: P_GC above P_CG; ours is lowered to what the grid's own sale is worth, or is none."""
     pump = (Flow(38_000, 61_500, 1, 1), Flow(58_000, 61_500, 1, 9), Flow(41_000, 61_500, 9, 1),
             Flow(38_000, 61_500, 9, 1))
-    own = prices(pump, WIDE)
-    assert own[GC] is not None and own[CG] is not None
-    assert own[GC] * 10**5 <= worth(own[CG]) < (own[GC] + 10) * 10**5
+    _, back, _, sold = prices(pump, WIDE)
+    assert back is not None and sold is not None
+    assert back * 10**5 <= worth(sold) < (back + 10) * 10**5
     assert price_of(pump[GC], GC, WIDE) == 61_150
     assert prices(pump, Bounds(41_000, 400_000))[GC] is None
 
@@ -85,8 +85,9 @@ def refusal(proposed: tuple[int | None, ...], found: list[Flow], bounds: Bounds 
 def test_proposed_prices() -> None:
     found = [Flow(45_000, 60_000, 1, 1), Flow(41_000, 44_000, 1, 1), Flow(42_000, 44_000, 1, 1), Flow(0, 0, 0, 5)]
     own = prices(found, RANGE)
-    assert own[GU] == 52_500 and own[GC] is not None and own[CU] is not None and own[CG] is None
-    check_proposed((52_600, own[1] - 90, own[2], None), found, RANGE)
+    _, back, sold, none = own
+    assert own[GU] == 52_500 and back is not None and sold is not None and none is None
+    check_proposed((52_600, back - 90, sold, None), found, RANGE)
     assert refusal((52_601, *own[1:]), found) == "wrong_price"
     assert refusal((52_399, *own[1:]), found) == "wrong_price"
     assert refusal((None, *own[1:]), found) == "wrong_price"
@@ -95,9 +96,9 @@ def test_proposed_prices() -> None:
     at_bound = [Flow(70_000, 70_000, 1, 1), *found[1:]]
     assert prices(at_bound, RANGE)[GU] == 70_000 and refusal((70_001, *own[1:]), at_bound) == "wrong_price"
     lowered = [found[0], Flow(44_000, 44_000, 1, 1), *found[2:]]
-    low = prices(lowered, RANGE)
-    assert low[GC] is not None and low[GC] < 44_000
-    assert refusal((low[GU], low[GC] + 20, *low[2:]), lowered) == "arbitrage"
+    first, back, *rest = prices(lowered, RANGE)
+    assert back is not None and back < 44_000
+    assert refusal((first, back + 20, *rest), lowered) == "arbitrage"
 
 
 def test_nothing_to_gain_and_beyond_the_curve() -> None:

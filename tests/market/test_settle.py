@@ -53,9 +53,11 @@ def random_slot(chance: random.Random) -> tuple[list[Contract], dict[int, Energy
     points = chance.sample(range(1000), chance.randint(1, 6))
     largest = chance.choice((3, 2_000, 10**6, ENERGY_WH))
     highest = chance.choice((3, 100_000, PRICE_MC))
-    contracts = [Contract(number, *chance.sample(points, 2), chance.randint(0, highest), chance.randint(1, largest),
-                          chance.choice((GU, GC, CU, CG)))
-                 for number in chance.sample(range(50), chance.randint(0, 6) if len(points) > 1 else 0)]
+    contracts = []
+    for number in chance.sample(range(50), chance.randint(0, 6) if len(points) > 1 else 0):
+        buyer, seller = chance.sample(points, 2)
+        contracts.append(Contract(number, buyer, seller, chance.randint(0, highest), chance.randint(1, largest),
+                                  chance.choice((GU, GC, CU, CG))))
     energies: dict[int, Energy | None] = {}
     for point in points:
         if chance.random() < 0.95:
@@ -75,7 +77,7 @@ def check_settlement(contracts: list[Contract], energies: dict[int, Energy | Non
     agreed = {one.number: one for one in contracts}
     assert [trade.number for trade in made.trades] == sorted(agreed)
     exact: dict[int, Fraction] = dict.fromkeys((point for point, _ in made.balances), Fraction(0))
-    amounts = dict.fromkeys(exact, 0)
+    amounts = dict.fromkeys(exact, Fraction(0))         # a unit for each trade, so is each direction of a supply
     moved: dict[tuple[int, int], int] = {}
     for trade in made.trades:
         one = agreed[trade.number]
@@ -90,7 +92,7 @@ def check_settlement(contracts: list[Contract], energies: dict[int, Energy | Non
                                                  + (trade.used - matched) * tariff.retail, 1000) - subsidy
             exact[trade.seller_point] += Fraction(matched * one.price
                                                   + (trade.generated - matched) * tariff.buyback, 1000)
-            amounts[trade.buyer_point] += 1 if not subsidy else Fraction(3, 2)
+            amounts[trade.buyer_point] += Fraction(3, 2) if subsidy else 1
             amounts[trade.seller_point] += 1
         for direction, point in enumerate((trade.buyer_point, trade.seller_point)):
             part = trade[3 + direction]
