@@ -89,6 +89,12 @@ def decode_chain(data):
     return ChainRecord(*fields)
 
 
+def replica_record(kid, public_key, area):
+    """Returns the AgentRecord of a member of the validator set, which stands in no state: it signs transactions of its
+    own with the role "replica", and serves no points."""
+    return AgentRecord(public_key, "replica", area, "", "", bytes(32), kid, [], 0, None, None)
+
+
 def bucket_of(key):
     """Returns the bucket of a key, 0..4095: the first 12 bits of its SHA-256."""
     digest = hashlib.sha256(key).digest()

@@ -45,6 +45,7 @@ class BlockContext(NamedTuple):
     channels: tuple[str, ...]
     member_kids: tuple[bytes, ...]  # keys of replicas: one key has one seat, so none of them can be an agent
     verify_digest: VerifyDigest  # for the requests that transactions carry
+    member_keys: Mapping[bytes, bytes] = {}  # public key by kid: replicas send transactions without being enrolled
 
 
 def marks_of(code: int) -> tuple[str, ...]:

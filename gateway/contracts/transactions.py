@@ -11,7 +11,7 @@ from firmware.wire import cbor, cose, device, state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import registry, replacement
+from gateway.contracts import devices, registry, replacement
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 

@@ -51,7 +51,7 @@ class Blocks:
         self.created_s: int = facts.created_s
         self._parameters_hash = genesis_codec.parameters_hash(facts.parameters)
         self._set_hash = certificate_codec.set_hash(facts.members)
-        self._member_kids = tuple(member.kid for member in facts.members)
+        self._member_keys = {member.kid: member.public_key for member in facts.members}
         self.epoch = 0  # validator changes are to come; the genesis' set is epoch 0
 
     def close(self) -> None:
@@ -177,7 +177,7 @@ class Blocks:
     def context(self, channel: str, height: int, time_s: int) -> BlockContext:
         """What the contracts may know of a block."""
         return BlockContext(channel, height, time_s, self.parameters, self.chain_id, self.created_s, self.channels,
-                            self._member_kids, verify_digest)
+                            tuple(self._member_keys), verify_digest, self._member_keys)
 
     def meta(self, channel: str, height: int, codes: Sequence[int], state_root: bytes) -> bytes:
         """Leaf 0 of a block with these result codes."""

@@ -24,13 +24,14 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     "gateway.ingest": ("firmware.wire", "firmware.crypto"),
     "gateway.consensus": ("firmware.wire", "firmware.crypto.signer"),  # a batch is opaque bytes here
     "gateway.market": ("firmware.wire",),  # integers only: every replica computes the same
-    "gateway.contracts": ("firmware.wire", "firmware.crypto", "gateway.market"),
+    "gateway.dispatch": ("firmware.wire",),  # judges with nothing but bytes and records; pulls over Modbus
+    "gateway.contracts": ("firmware.wire", "firmware.crypto", "gateway.market", "gateway.dispatch"),
     "gateway.ledger": ("firmware.wire", "firmware.crypto", "gateway.contracts", "gateway.ingest.verify"),
     "gateway.api": ("firmware.wire",),  # sees views of the state, handed in
     "gateway.node": ("firmware.wire", "firmware.crypto", "gateway"),
     # what joins the rooms: driver, stores, peers, configuration
     "gateway": ("firmware.wire", "firmware.crypto", "gateway.consensus", "gateway.ingest", "gateway.ledger",
-                "gateway.api.views"),
+                "gateway.dispatch", "gateway.api.views"),
     # an error in a register table shared with the agent would cancel itself out
     "sim_hardware": (),
     "deploy": ("firmware", "gateway", "sim_hardware"),
@@ -40,10 +41,10 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
 WIRE_MODULES = ("struct", "hashlib", "binascii", "collections", "micropython", "firmware.wire")
 
 # Pure: values in, values or duties out. Rooms and files, then what in them does I/O or owns a thread.
-PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.ingest",
+PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.dispatch", "gateway.ingest",
         "gateway.ledger.block", "gateway.ledger.tree", "gateway.api.views")
 NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.mqtt",
-            "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker")
+            "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker", "gateway.dispatch.pull")
 # Clocks, chance, files, sockets, threads, processes and logs come in from outside or not at all.
 IMPURE_MODULES = ("time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading", "asyncio",
                   "concurrent", "multiprocessing", "subprocess", "os", "io", "pathlib", "tempfile", "sqlite3",

@@ -1,0 +1,1 @@
+"""Device consistency: what a plant's control device holds, pulled, judged against what is certified, and watched."""
