@@ -324,6 +324,11 @@ def consent_key(digest: bytes) -> bytes:
     return b"consent/" + bytes(digest)
 
 
+def consents_key(kid: bytes) -> bytes:
+    """The consent keys that a sender's bodies wait under (CBOR list, oldest first)."""
+    return b"consents/" + bytes(kid)
+
+
 def encode(record: tuple) -> bytes:
     """Returns the CBOR of a record; lists inside may hold records."""
     return cbor.encode([_plain(field) for field in record])
