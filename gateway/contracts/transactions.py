@@ -7,11 +7,11 @@ sequence are good. It checks everything first and then writes, so that a refusal
 from collections.abc import Callable
 from typing import NamedTuple
 
-from firmware.wire import cbor, cose, device, state, transaction
+from firmware.wire import cbor, cose, device, state, trading, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import devices, registry, replacement
+from gateway.contracts import bids, devices, money, orders, registry, replacement, rulesets
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 
@@ -57,6 +57,14 @@ RULES: dict[int, Rule] = {
     transaction.REVOKE: Rule(("operator",), registry.revoke),
     transaction.REPLACE_METER: Rule(("agent", "operator"), replacement.replace_meter),
     transaction.REPLACE_AGENT: Rule(("operator",), registry.replace_agent),
+    trading.DEPOSIT: Rule(("grid", "participant"), money.deposit),
+    trading.TOP_UP: Rule(("grid", "participant"), money.top_up),
+    trading.WITHDRAW: Rule(("grid", "participant"), money.withdraw),
+    trading.RULE_SET: Rule(("operator",), rulesets.rule_set),
+    trading.ORDER: Rule(("participant", "grid"), orders.order),
+    trading.CANCEL: Rule(("participant", "grid"), orders.cancel),
+    trading.COMMIT: Rule(("participant",), bids.commit),
+    trading.REVEAL: Rule(("participant",), bids.reveal),
     device.CERTIFY: Rule(("laboratory",), devices.certify),
     device.ENDORSE: Rule(("manufacturer", "regulator"), devices.endorse),
     device.REPORT: Rule(("replica",), devices.report),

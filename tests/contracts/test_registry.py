@@ -77,7 +77,7 @@ def _enrol_cases(world: World) -> dict[str, tuple[bytes, str]]:
         "wrong channel": (enrol(request, [], channel="dispatch"), "wrong_channel"),
         "too late": (enrol(request, [], valid_until_s=START_S + 59), "expired"),
         "unknown type": (world.tx(99, []), "unknown_type"),
-        "later type": (world.tx(10, [1, 2, 3]), "unknown_type"),
+        "later type": (world.tx(14, [1, 2, 3]), "unknown_type"),
     }
 
 
