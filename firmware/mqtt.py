@@ -20,7 +20,7 @@ KEEPALIVE_MS = 30000
 ANSWER_MS = 10000  # for the broker's word on connection, subscriptions and ping
 PACKET_BYTES = 64 * 1024  # the broker's limit (deploy/mosquitto.py); an envelope has 60 KiB at most
 TOPIC_BYTES = 256
-WINDOW = 1000  # the most that may be in flight; the outbox's own window is smaller
+WINDOW = 1024  # the most that may be in flight: the widest window of the outbox (config), and birth and witness
 RETRY_MS, RETRY_MAX_MS = 500, 30000
 
 REFUSALS = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")  # 3.2.2.3

@@ -1,0 +1,120 @@
+"""Makes what an agent in MicroPython lives in: Mosquitto with TLS, a real gateway alone, meters, a clock at speed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from deploy import broker, enroll, provision
+from deploy.clock import ClockKeeper, SharedClock
+from deploy.operator import Person
+from firmware.wire import genesis, transaction
+from gateway.ledger.reader import Reader
+from tests import needs
+from tests.firmware.live import process, simulator, wait_for
+from tests.firmware.world import DAY_MS
+from tests.micropython.interpreter import ROOT, Options, command
+from tests.node.cluster import ENVIRONMENT, _is_open
+
+AREA = "home"
+SPEED = 1200  # a minute of readings every 50 ms; a machine that cannot hold it slows the clock
+SIM_BUS = '[[bus]]\ntcp = "127.0.0.1:0"\n[[bus.meter]]\npoint = {point}\nunit = {point}\ntype = "sdm120"\n'
+
+
+class Area:
+    """An area in a folder, with one meter and one enrolled agent for each name; points count from 1."""
+
+    def __init__(self, folder: Path, names: list[str]) -> None:
+        needs.program("mosquitto")
+        self.folder, self.names = folder, names
+        self._stack = contextlib.ExitStack()
+        self._stop = threading.Event()
+        self.keeper = ClockKeeper(folder / "clock", DAY_MS, SPEED, names)
+        self.area = folder / "area"
+        self.chain_id = provision.make_area(self.area, provision.Plan(
+            AREA, 1, 1, DAY_MS // 1000 - 60, SPEED, dict(genesis.DEMO_LABELS), free_ports=True, ack_interval_s=1))
+        self.broker_url = (self.area / "broker-0" / "address").read_text().strip()
+
+    def start(self) -> Area:
+        thread = threading.Thread(target=self._keep, daemon=True)
+        thread.start()
+        self._stack.callback(thread.join)
+        self._stack.callback(self._stop.set)
+        self._run(broker.program(self.area / "broker-0").command, "broker")
+        address = urlsplit(self.broker_url)
+        wait_for(lambda: _is_open(address.hostname, address.port), "the broker")
+        self._run([sys.executable, "-P", "-m", "deploy.cli", "gateway", "run", str(self.area / "replica-0"), "--clock",
+                   str(self.folder / "clock")], "replica")
+        buses = "".join(SIM_BUS.format(point=index + 1) for index in range(len(self.names)))
+        facts = self._stack.enter_context(simulator(self.folder, self.folder / "clock", buses))
+        operator = Person(self.area)
+        for index, name in enumerate(self.names):
+            self._enrol(operator, name, index + 1, facts["buses"][index]["tcp"])
+        return self
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def run_for(self, minutes: int) -> None:
+        """Lets the day go on to so many minutes after midnight, as fast as the slowest agent lets it."""
+        self.keeper.run_until(DAY_MS + minutes * 60_000)
+
+    def home(self, name: str) -> Path:
+        return self.folder / name
+
+    def start_agent(self, name: str, interpreter: Path, readings: int, wait_s: int, script: Path,
+                    options: Options = Options()) -> subprocess.Popen[str]:  # noqa: B008
+        """The agent of that name in an interpreter, until so many readings are acked."""
+        home = self.home(name)
+        options = options._replace(mounts={**options.mounts, home: "/agent"}, clock=(self.folder / "clock", name),
+                                   copied_out={"/agent/data": home / "data"})
+        child = subprocess.Popen(command(interpreter, script, str(readings), str(wait_s), options=options), cwd=ROOT,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self._stack.callback(child.wait)
+        self._stack.callback(child.kill)
+        return child
+
+    def ledger(self) -> Reader:
+        return Reader.open(self.area / "replica-0" / "data")
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()[-3000:]
+
+    def _enrol(self, operator: Person, name: str, point: int, port: str) -> None:
+        """Keys and request of a new board, the operator's approval, and the files as they are put on the board."""
+        home = self.home(name)
+        enroll.make_request(home, (self.area / "genesis.cbor").read_bytes(), AREA, "board")
+        entry = transaction.PointEntry(point, AREA, "trade", 1, 1, bytes(32), "", "", "", None, None)
+        _, leaf, outcome = enroll.approve_request(operator, (home / "request.cbor").read_bytes(), [entry], "",
+                                                  [self.broker_url], str(self.folder / "clock"))
+        assert outcome.code == 0, outcome
+        (home / "tls.crt").write_bytes(leaf)
+        (home / "ca.crt").write_bytes((self.area / "ca" / "ca.crt").read_bytes())
+        key = load_pem_private_key((home / "signing.key").read_bytes(), None)
+        assert isinstance(key, EllipticCurvePrivateKey)
+        (home / "signing.key").unlink()
+        (home / "signing.key").write_bytes(key.private_numbers().private_value.to_bytes(32, "big"))
+        settings: dict[str, Any] = {
+            "area": AREA, "brokers": [self.broker_url], "interval_s": 60, "seal_every_s": 60, "details_every_s": 0,
+            "silence_s": 20, "journal_kib": 64, "outbox": 64, "keep_frames_days": 0,
+            "bus": [{"port": f"tcp://{port}", "meter": [{"point": point, "unit": point, "type": "sdm120"}]}]}
+        (home / "meter.json").write_text(json.dumps(settings))
+
+    def _run(self, line: list[str], name: str) -> None:
+        self._stack.enter_context(process(line, self.folder / f"{name}.log"))
+
+    def _keep(self) -> None:
+        while not self._stop.wait(0.004):
+            self.keeper.step()
+
+
+__all__ = ["Area", "AREA", "SPEED", "ENVIRONMENT", "SharedClock"]
