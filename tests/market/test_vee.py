@@ -1,4 +1,4 @@
-"""Slot energies from registers: sums hold to the Wh over gaps, ratios, new meters and rollovers; days of 23 and 25 h."""
+"""Slot energies from registers: sums hold to the Wh over gaps, ratios, new meters and rollovers; a day of 25 h."""
 
 import csv
 from fractions import Fraction
