@@ -113,6 +113,11 @@ def encode_evidence(evidence):
     return cbor.encode([_EVIDENCE_TITLE, VERSION, evidence.device, evidence.model, sides])
 
 
+def hash_of(evidence_bytes):
+    """Returns the name of evidence, as reports carry it."""
+    return hashlib.sha256(evidence_bytes).digest()
+
+
 def decode_evidence(data):
     """Returns the Evidence; Refused `oversize`, `malformed`, `wrong_version`."""
     check(len(data) <= EVIDENCE_BYTES, "oversize", EVIDENCE_BYTES, len(data))

@@ -38,7 +38,8 @@ class Table:
         self.height += 1
         context = BlockContext(channel, self.height, time_s, self.facts.parameters, self.world.chain_id,
                                self.facts.created_s, self.facts.channels,
-                               tuple(member.kid for member in self.facts.members), verify_digest)
+                               tuple(member.kid for member in self.facts.members), verify_digest,
+                               {member.kid: member.public_key for member in self.facts.members})
         return apply_items(self, context, items, self.check_signature)
 
     def run(self, *items: bytes, time_s: int = START_S + 60, channel: str = "trade") -> list[str]:
