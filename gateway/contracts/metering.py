@@ -22,9 +22,10 @@ from firmware.wire import seal as seal_codec
 from firmware.wire import state as state_codec
 from firmware.wire.state import ChainRecord, PointRecord
 from gateway.contracts import context as marks
-from gateway.contracts import memo
+from gateway.contracts import memo, rulesets
 from gateway.contracts.context import BlockContext, State
-from gateway.market import records, rules
+from gateway.market import records, vee
+from gateway.market.amounts import ENERGY_WH
 from gateway.market.records import BorderRecord, Energy, Epoch, MeterRecord
 
 EXCLUDED = (marks.CLOCK_NOT_SYNCHRONISED | marks.CLOCK_IMPLAUSIBLE | marks.REGISTER_FELL | marks.REGISTER_JUMPED
@@ -32,7 +33,6 @@ EXCLUDED = (marks.CLOCK_NOT_SYNCHRONISED | marks.CLOCK_IMPLAUSIBLE | marks.REGIS
 BORDERS = 400  # that one seal decides: 16 days of hours; a longer silence is settled as missing
 EPOCHS = 64  # of a point: a meter is changed every few years, a register rolls over once in its life
 TOTAL_WH = 10**15  # beyond it a register is not believed; a large power station makes as much in a hundred years
-_WATT_MS_PER_WH = 3_600_000
 
 
 class Total(NamedTuple):
@@ -88,8 +88,10 @@ def energy_of(store: State, point: int, slot_s: int, length_s: int) -> Energy:
     missing = Energy(point, None, None, records.MISSING)
     if start is None or end is None or end.quality == records.MISSING or not start.seals:
         return missing
-    import_wh, export_wh = _rise(start.import_wh, end.import_wh), _rise(start.export_wh, end.export_wh)
-    if (import_wh is None and export_wh is None) or (import_wh or 0) < 0 or (export_wh or 0) < 0:
+    import_wh, export_wh = (None if old is None or new is None else new - old for old, new in (
+        (start.import_wh, end.import_wh), (start.export_wh, end.export_wh)))
+    known = [value for value in (import_wh, export_wh) if value is not None]
+    if not known or min(known) < 0 or max(known) > ENERGY_WH:
         return missing
     is_measured = len(start.seals) == len(end.seals) == 1
     return Energy(point, import_wh, export_wh, records.MEASURED if is_measured else records.INTERPOLATED)
@@ -160,20 +162,23 @@ def totals_of(meter: MeterRecord, number: int, import_wh: int | None,
               export_wh: int | None) -> tuple[int | None, int | None] | None:
     """(import, export) totals of registers in the newest epoch of that number; None where a register is below its
     start or the total beyond TOTAL_WH, no register was read, or there is no such epoch."""
-    epochs = [epoch for epoch in meter.epochs if epoch.number == number]
-    if not epochs:
+    spans = spans_of(meter, number)
+    if spans is None:
         return None
-    totals: list[int | None] = []
-    for register, start, base in ((import_wh, epochs[-1].start_import_wh, epochs[-1].base_import_wh),
-                                  (export_wh, epochs[-1].start_export_wh, epochs[-1].base_export_wh)):
-        if register is None:
-            totals.append(None)
-        elif register < (start or 0):
-            return None
-        else:
-            totals.append(base + (register - (start or 0)) * epochs[-1].ratio_num // epochs[-1].ratio_den)
-    is_any = any(total is not None for total in totals) and all(total is None or total <= TOTAL_WH for total in totals)
-    return (totals[0], totals[1]) if is_any else None
+    totals = [None if register is None else vee.total_wh(span, register)
+              for span, register in zip(spans, (import_wh, export_wh), strict=True)]
+    is_bad = any(register is not None and (total is None or total > TOTAL_WH)
+                 for register, total in zip((import_wh, export_wh), totals, strict=True))
+    return None if is_bad or totals == [None, None] else (totals[0], totals[1])
+
+
+def spans_of(meter: MeterRecord, number: int) -> tuple[vee.Span, vee.Span] | None:
+    """How import and export registers count in the newest epoch of that number; None where there is none."""
+    for epoch in reversed(meter.epochs):
+        if epoch.number == number:
+            return (vee.Span(epoch.start_import_wh or 0, epoch.base_import_wh, epoch.ratio_num, epoch.ratio_den),
+                    vee.Span(epoch.start_export_wh or 0, epoch.base_export_wh, epoch.ratio_num, epoch.ratio_den))
+    return None
 
 
 def _total(meter: MeterRecord, found: seal_codec.Seal) -> Total | None:
@@ -202,39 +207,36 @@ def _is_whole(before: Total | None, now: Total) -> bool:
 def _is_plausible(context: BlockContext, meter: MeterRecord, before: Total, now: Total) -> bool:
     """Tells whether the point's largest power (times its CT ratio) explains the rises, and that nothing fell."""
     epoch = meter.epochs[-1]
-    most = context.parameters["point_max_w"] * epoch.ratio_num * (now.time_ms - before.time_ms)
-    for old, new in ((before.import_wh, now.import_wh), (before.export_wh, now.export_wh)):
-        rise = _rise(old, new)
-        if rise is not None and not 0 <= rise * _WATT_MS_PER_WH * epoch.ratio_den <= most:
-            return False
-    return True
-
-
-def _rise(old: int | None, new: int | None) -> int | None:
-    return None if old is None or new is None else new - old
+    largest_w = context.parameters["point_max_w"] * epoch.ratio_num // epoch.ratio_den
+    return all(vee.is_plausible(vee.Point(before.time_ms, old), vee.Point(now.time_ms, new), largest_w)
+               for old, new in ((before.import_wh, now.import_wh), (before.export_wh, now.export_wh))
+               if old is not None and new is not None)
 
 
 def _roll_over(store: State, context: BlockContext, point: PointRecord, meter: MeterRecord, last: ChainRecord | None,
                found: seal_codec.Seal) -> tuple[MeterRecord | None, Total | None]:
     """(the meter with an epoch more, the reading in it) where the VEE rule knows at how many Wh this model's registers
     begin again; (None, None) otherwise. The new epoch has the old one's number: it is the same meter."""
-    vee = rule_in_force(store, context.height, "vee")
-    limits = [] if vee is None else [row[1] for row in vee.rollovers if row[0] == point.model]
+    version = rulesets.in_force(store, "vee", context.height)
+    rollovers = [] if version is None else rulesets.read("vee", version).rollovers
+    limits = [row[1] for row in rollovers if row[0] == point.model]
     epochs = [epoch for epoch in meter.epochs if epoch.number == found.meter_epoch]
-    if not limits or not epochs:
+    spans = spans_of(meter, found.meter_epoch)
+    if not limits or spans is None:
         return None, None
     old = (last.import_wh, last.export_wh) if last and last.meter_epoch == found.meter_epoch else (
         point.start_import_wh, point.start_export_wh)
-    epoch = epochs[-1]
-    if _is_fall(old[0], found.import_wh):
-        turn_wh = (limits[0] - (epoch.start_import_wh or 0)) * epoch.ratio_num // epoch.ratio_den
-        epoch = epoch._replace(start_import_wh=0, base_import_wh=epoch.base_import_wh + turn_wh)
-    if _is_fall(old[1], found.export_wh):
-        turn_wh = (limits[0] - (epoch.start_export_wh or 0)) * epoch.ratio_num // epoch.ratio_den
-        epoch = epoch._replace(start_export_wh=0, base_export_wh=epoch.base_export_wh + turn_wh)
-    if any(register is not None and register >= limits[0] for register in (*old, found.import_wh, found.export_wh)):
+    registers = (*old, found.import_wh, found.export_wh, epochs[-1].start_import_wh, epochs[-1].start_export_wh)
+    if any(register is not None and register >= limits[0] for register in registers):
         return None, None
-    rolled = add_epoch(meter, epoch)
+    turned = epochs[-1]
+    if _is_fall(old[0], found.import_wh):
+        span = vee.roll_over(spans[0], limits[0])
+        turned = turned._replace(start_import_wh=span.start_wh, base_import_wh=span.base_wh)
+    if _is_fall(old[1], found.export_wh):
+        span = vee.roll_over(spans[1], limits[0])
+        turned = turned._replace(start_export_wh=span.start_wh, base_export_wh=span.base_wh)
+    rolled = add_epoch(meter, turned)
     return rolled, _total(rolled, found)
 
 
@@ -244,13 +246,6 @@ def _is_fall(old: int | None, new: int | None) -> bool:
 
 def add_epoch(meter: MeterRecord, epoch: Epoch) -> MeterRecord:
     return meter._replace(epochs=[*meter.epochs, epoch][-EPOCHS:])
-
-
-def rule_in_force(store: State, height: int, name: str) -> rules.Vee | None:
-    """The rule set of that name at a height, or None before there is one."""
-    data = store.get(records.rules_key(name))
-    found = [row for row in records.decode_rules(data) if row.valid_from <= height] if data is not None else []
-    return rules.read(name, found[-1].parameters) if found else None
 
 
 def _decide(store: State, context: BlockContext, point: int, meter: MeterRecord, before: Total | None, now: Total,
@@ -297,9 +292,9 @@ def _measured(total: Total) -> BorderRecord:
 
 def _between(before: Total, now: Total, at_ms: int) -> BorderRecord:
     """The point of the straight line at `at_ms`, in whole Wh, rounded down."""
-    values = [None if old is None or new is None else old + (new - old) * (at_ms - before.time_ms) // (
-        now.time_ms - before.time_ms)
-        for old, new in ((before.import_wh, now.import_wh), (before.export_wh, now.export_wh))]
+    values = [None if old is None or new is None else vee.between(vee.Point(before.time_ms, old),
+                                                                  vee.Point(now.time_ms, new), at_ms)
+              for old, new in ((before.import_wh, now.import_wh), (before.export_wh, now.export_wh))]
     return BorderRecord(values[0], values[1], records.INTERPOLATED, [
         [before.kid, before.height, before.time_ms], [now.kid, now.height, now.time_ms]])
 

@@ -3,13 +3,11 @@
 Nothing is lost and nothing counted twice: the new epoch's totals begin where the old meter's final register ends.
 """
 
-import hashlib
-
-from firmware.wire import cbor, state, transaction
+from firmware.wire import state, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import PointRecord
 from firmware.wire.transaction import ReplaceMeter, Transaction
-from gateway.contracts import metering, registry
+from gateway.contracts import consents, metering, registry
 from gateway.contracts.context import BlockContext, State
 from gateway.market import records
 from gateway.market.records import Epoch, MeterRecord
@@ -25,16 +23,16 @@ def replace_meter(store: State, context: BlockContext, found: Transaction) -> No
     assert point is not None
     is_operator = _role(store, found.sender) == "operator"
     check(is_operator or point.agent == found.sender, "not_its_point", point.agent, found.sender)
-    key = records.consent_key(hashlib.sha256(cbor.encode([found.type, found.body])).digest())
-    data = store.get(key)
-    first = cbor.decode(data)[0] if data is not None else None
-    is_second = first is not None and (point.agent == first if is_operator else _role(store, first) == "operator")
-    check(is_second or first is None or not _is_side(store, point, first), "duplicate", "the other side", found.sender)
+    first = consents.first_of(store, found)
+    if first is not None and not _is_side(store, point, first):
+        first = None  # replaced or revoked since
+    is_second = first is not None and (first == point.agent) is is_operator
+    check(is_second or first is None, "duplicate", "the other side", found.sender)
     meter = _next_meter(store, context, point, body)
     if not is_second:
-        store.put(key, cbor.encode([found.sender]))
+        consents.note(store, found)
         return
-    store.delete(key)
+    consents.drop(store, found)
     store.put(records.meter_key(point.point), records.encode(meter))
     store.put(state.point_key(point.point), state.encode_record(point._replace(
         maker=body.maker, model=body.model, serial=body.serial, start_import_wh=body.start_import_wh,

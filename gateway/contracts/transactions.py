@@ -11,7 +11,7 @@ from firmware.wire import cbor, cose, device, state, trading, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import bids, devices, money, orders, registry, replacement, rulesets
+from gateway.contracts import bids, devices, money, orders, registry, replacement, rulesets, settlement
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 
@@ -65,6 +65,7 @@ RULES: dict[int, Rule] = {
     trading.CANCEL: Rule(("participant", "grid"), orders.cancel),
     trading.COMMIT: Rule(("participant",), bids.commit),
     trading.REVEAL: Rule(("participant",), bids.reveal),
+    transaction.CORRECTION: Rule(("operator", "dispatcher"), settlement.correct),
     device.CERTIFY: Rule(("laboratory",), devices.certify),
     device.ENDORSE: Rule(("manufacturer", "regulator"), devices.endorse),
     device.REPORT: Rule(("replica",), devices.report),
