@@ -9,6 +9,8 @@ leaves nothing half done. Whatever the bytes are, they get a code:
                  still uses up its sequence number, so that it cannot be tried again
     256 + bits   a seal that is taken but marked (context.py)
 
+Before a block's items comes what is due at its time (calendar.py): nothing in it asks who proposed the block.
+
 Only `Refused` is turned into a code: any other exception is a bug, and must stop the replica instead of letting it
 continue with a state that its peers may not have. Integers only; nothing depends on the order of a dict or a set.
 """
@@ -20,7 +22,7 @@ from firmware.wire import cose
 from firmware.wire import seal as seal_codec
 from firmware.wire import state as state_codec
 from firmware.wire.errors import Refused
-from gateway.contracts import seals, transactions
+from gateway.contracts import calendar, seals, transactions
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 _ARRAY_OF_7 = 0x87  # a transaction's payload is a CBOR array of 7, a seal's one of 17: the first byte tells
@@ -36,10 +38,17 @@ class Result(NamedTuple):
     is_transaction: bool = False
 
 
+def apply_block(state: State, context: BlockContext, items: Sequence[bytes],
+                check_signature: CheckSignature) -> list[Result]:
+    """Does what is due at the block's time, then executes the items in order; never raises for what an item holds."""
+    calendar.advance(state, context)
+    return [apply_item(state, context, item, check_signature) for item in items]
+
+
 def apply_items(state: State, context: BlockContext, items: Sequence[bytes],
                 check_signature: CheckSignature) -> list[int]:
-    """Executes the items in order and returns a result code each; never raises for what an item holds."""
-    return [apply_item(state, context, item, check_signature).code for item in items]
+    """The result codes of a block."""
+    return [result.code for result in apply_block(state, context, items, check_signature)]
 
 
 def apply_item(state: State, context: BlockContext, item: bytes, check_signature: CheckSignature) -> Result:

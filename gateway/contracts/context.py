@@ -46,6 +46,7 @@ class BlockContext(NamedTuple):
     member_kids: tuple[bytes, ...]  # keys of replicas: one key has one seat, so none of them can be an agent
     verify_digest: VerifyDigest  # for the requests that transactions carry
     member_keys: Mapping[bytes, bytes] = {}  # public key by kid: replicas send transactions without being enrolled
+    previous_hash: bytes = bytes(32)  # of the header before this block, which nobody chose alone
 
 
 def marks_of(code: int) -> tuple[str, ...]:

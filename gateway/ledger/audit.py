@@ -11,7 +11,7 @@ from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire import merkle
 from firmware.wire.errors import Refused
-from gateway.contracts.apply import apply_item
+from gateway.contracts.apply import apply_items
 from gateway.contracts.context import BlockContext
 from gateway.contracts.registry import apply_genesis
 from gateway.ledger import records
@@ -134,8 +134,9 @@ def _check_executed(reader: Reader, tree: StateTree, channel: str, height: int) 
     whole = reader.whole(channel, height)
     assert whole is not None, "check_links has read it"
     draft = Draft(tree)
-    context = reader.context(channel, height, header_codec.decode(whole.header).time_s)
-    codes = [apply_item(draft, context, item, reader.verify).code for item in whole.leaves]
+    header = header_codec.decode(whole.header)
+    context = reader.context(channel, height, header.time_s, header.previous)
+    codes = apply_items(draft, context, whole.leaves, reader.verify)
     tree.apply(draft.changes)
     place = f"table blocks, {channel} height {height}"
     if codes != whole.results:

@@ -174,10 +174,10 @@ class Blocks:
         signed = cose.parse(message)
         return verify_digest(public_key, cose.digest(signed.payload, kind, self.chain_id), signed.signature)
 
-    def context(self, channel: str, height: int, time_s: int) -> BlockContext:
+    def context(self, channel: str, height: int, time_s: int, previous_hash: bytes) -> BlockContext:
         """What the contracts may know of a block."""
         return BlockContext(channel, height, time_s, self.parameters, self.chain_id, self.created_s, self.channels,
-                            tuple(self._member_keys), verify_digest, self._member_keys)
+                            tuple(self._member_keys), verify_digest, self._member_keys, previous_hash)
 
     def meta(self, channel: str, height: int, codes: Sequence[int], state_root: bytes) -> bytes:
         """Leaf 0 of a block with these result codes."""

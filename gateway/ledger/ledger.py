@@ -20,7 +20,8 @@ from firmware.wire import cose, merkle, seal
 from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import NUMBERS, Refused, check
-from gateway.contracts.apply import Result, apply_item
+from gateway.contracts import calendar
+from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted
 from gateway.ledger import audit, block, history, proofs, records
 from gateway.ledger.envelopes import Envelopes, Pending, Verified
@@ -188,6 +189,10 @@ class Ledger(Reader):
         """Reads and executes everything again from the genesis; Damaged names what is not as it was (audit.py)."""
         audit.check_all(self)
 
+    def deadline_s(self) -> int | None:
+        """Block time that the chain must not stop short of: the calendar's next duty; None before it runs."""
+        return self._deadline_s
+
     # Reader's questions that memory answers.
 
     def stand(self) -> Position:
@@ -206,6 +211,7 @@ class Ledger(Reader):
         self._wholes.clear()
         self._stand = records.decode_position(self._fact(records.POSITION))
         self._tree = StateTree((bytes(key), value) for key, value in self.store.scan("state") if isinstance(key, bytes))
+        self._deadline_s = self._next_deadline_s()
         self._chains: dict[int, Chain] = {}
         self._numbers: dict[tuple[bytes, int], int] = {}
         self._numbers_of_point = {}
@@ -227,6 +233,9 @@ class Ledger(Reader):
     def _put_stand(self) -> None:
         self.store.put("facts", records.POSITION, records.encode_position(self._stand))
 
+    def _next_deadline_s(self) -> int | None:
+        return calendar.next_deadline_s(Draft(self._tree), self._stand.heads[0][1] + 1, self.parameters["slot_s"])
+
     def _is_waiting(self, kid: bytes, point: int, height: int) -> bool:
         number = self._numbers.get((kid, point))
         return number is None or height > self._chains[number].height
@@ -236,8 +245,8 @@ class Ledger(Reader):
         height = self._stand.heads[number][1] + 1
         time_s = max(time_s, self._stand.time_s)  # block time never falls, also over channels
         draft = Draft(self._tree)
-        context = self.context(channel, height, time_s)
-        results = [apply_item(draft, context, item, self._check_signature) for item in items]
+        context = self.context(channel, height, time_s, self._stand.heads[number][2])
+        results = apply_block(draft, context, items, self._check_signature)
         before = self._tree.apply(draft.changes)
         codes = [result.code for result in results]
         meta = self.meta(channel, height, codes, self._tree.root())
@@ -254,6 +263,7 @@ class Ledger(Reader):
                 self.store.delete("state", key)
             else:
                 self.store.put("state", key, value)
+        self._deadline_s = self._next_deadline_s()
         undo = history.undo_of(before)
         if undo is not None:
             self.store.put("undo", self._stand.serial, undo)
