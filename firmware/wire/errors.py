@@ -20,6 +20,7 @@ REASONS = (
     "both_sides", "wrong_price", "wrong_volume", "arbitrage",  # 55-58: of the market
     "insufficient_funds", "backdated", "wrong_mechanism", "no_rules",  # 59-62: of accounts, orders and rule sets
     "not_certified", "wrong_outcome", "evidence_missing",  # 63-65: of device checks
+    "wrong_amount",  # 66, bills
 )
 NUMBERS = {name: number for number, name in enumerate(REASONS)}
 
