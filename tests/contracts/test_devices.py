@@ -1,5 +1,7 @@
 """Certified versions, endorsements and device reports on chain: what is in force, what follows, and history."""
 
+from typing import Any
+
 import pytest
 
 from firmware.wire import device as codec
@@ -53,7 +55,7 @@ def test_endorse_and_report_bodies(plant: Plant) -> None:
     for body in ([name], [name, "laboratory"], [name[:31], "regulator"]):
         assert plant.run(codec.ENDORSE, body, "regulator") == "malformed"
     found, evidence = plant.judge(new_device()[0])
-    changes: list[dict[str, object]] = [
+    changes: list[dict[str, Any]] = [
         {"device": "Bay"}, {"outcome": "GOOD"}, {"kind": "strange"}, {"item": "wheel"}, {"digests": []},
         {"identity": None}, {"identity": ["x" * 65, ""]}]
     for change in changes:

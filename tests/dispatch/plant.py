@@ -84,6 +84,9 @@ class Plant:
         data = codec.encode_evidence(evidence_of(device, name, model))
         return judge(codec.decode_evidence(data), self.certified, self.stored.get), data
 
+    def judge_evidence(self, evidence: codec.Evidence) -> Judgement:
+        return judge(codec.decode_evidence(codec.encode_evidence(evidence)), self.certified, self.stored.get)
+
     def report(self, found: Judgement, evidence: bytes, sender: str | None = None, device: str = "bay-1",
                **changes: Any) -> str:
         """The verdict on a replica's report."""
