@@ -145,7 +145,7 @@ class Node:
             votes_bytes=(self._config.data / VOTES).stat().st_size, halted=replica.is_halted,
             alarms=list(self.driver.alarms))
         result = views.status(standing)
-        result.update({name: shown[name] for name in ("replays", "flagged", "held", "unanswered", "inbox")})
+        result.update({name: shown[name] for name in ("replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
                       votes_written=self.driver.commits)
@@ -218,7 +218,7 @@ class Node:
         self.ingest = ingest_room.Ingest(
             ingest_room.Settings(domain, self.index, len(members), config.ack_interval_s * 1000), self.stores.own,
             ledger, self._clock, in_ledger=self.driver.in_ledger, submit=self.duties.submit,
-            forget=self.driver.forget, evidence=config.data / EVIDENCE)
+            forget=self.driver.forget, evidence=config.data / EVIDENCE, alarm=self.driver.alarm)
         addresses: Sequence[str] = config.peers or ("",) * len(members)
         mesh = Mesh(self.index, [member.tls_hash for member in members], addresses, ledger.parameters["frame_bytes"])
         self.transport = Transport(mesh, self._contexts, self.duties.framed, self._peer_changed)

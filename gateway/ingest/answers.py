@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from firmware.wire import ack, cbor, topics
+from firmware.wire import ack, topics, witness
 from firmware.wire import reading as reading_codec
 from firmware.wire.ack import Ack, ItemProof, Receipt, SealProof
 from firmware.wire.cose import SIGNATURE_BYTES
@@ -23,6 +23,17 @@ class Answer(NamedTuple):
     newest_only: bool
 
 
+class Count(NamedTuple):
+    """k of the area's n light nodes have signed the header of `height`; zeros while none has."""
+
+    height: int
+    k: int
+    n: int
+
+
+NONE_SIGNED = Count(0, 0, 0)
+
+
 class Books(Protocol):
     """The ledger, as far as answers need it (`gateway.ledger`); used in the ledger's thread."""
 
@@ -35,7 +46,8 @@ class Books(Protocol):
     def prove_items(self, channel: str, height: int, indexes: Sequence[int]) -> Any: ...
 
 
-def make_answer(duty: Duty, books: Books, area: str, channel: str = "trade", witnesses: int = 0) -> Answer | None:
+def make_answer(duty: Duty, books: Books, area: str, channel: str = "trade",
+                count: Count = NONE_SIGNED) -> Answer | None:
     """The message for a duty; None while its block's certificate is not here (somebody else has it and publishes)."""
     try:
         if isinstance(duty, AckDuty):
@@ -44,21 +56,13 @@ def make_answer(duty: Duty, books: Books, area: str, channel: str = "trade", wit
             topic = topics.agent_topic(area, duty.kid, "reply")
             return Answer(topic, _make_receipt(duty, books, channel), False, False)
         if isinstance(duty, HeaderDuty):
-            header = _make_header(duty, books, channel, witnesses)
-            return None if header is None else Answer(topics.chain_header(area, channel), header, True, True)
+            header = _make_header(duty, books, channel, count)
+            return None if header is None else Answer(topics.chain_header(area, channel), header, duty.is_newest,
+                                                      not duty.is_candidate)
         live = _make_live(duty, books, channel)
         return None if live is None else Answer(topics.live(area, duty.entry.point), live, True, True)
     except Refused:
         return None
-
-
-def read_header(payload: bytes) -> tuple[bytes, bytes, int]:
-    """(header, certificate, witness count) of a chain header message; Refused `malformed`."""
-    value = cbor.decode(payload)
-    if not (isinstance(value, list) and len(value) == 3 and isinstance(value[0], bytes) and len(value[0]) == 80
-            and isinstance(value[1], bytes) and type(value[2]) is int and value[2] >= 0):
-        raise Refused("malformed", "[header, certificate, witness count]", None)
-    return value[0], value[1], value[2]
 
 
 def read_live(payload: bytes) -> int:
@@ -89,11 +93,11 @@ def _make_receipt(duty: ReceiptDuty, books: Books, channel: str) -> bytes:
                                       items))
 
 
-def _make_header(duty: HeaderDuty, books: Books, channel: str, witnesses: int) -> bytes | None:
+def _make_header(duty: HeaderDuty, books: Books, channel: str, count: Count) -> bytes | None:
     header, certificate = books.header(channel, duty.block), books.certificate(channel, duty.block)
     if header is None or certificate is None:
         return None
-    return cbor.encode([header, certificate, witnesses])
+    return witness.encode_header_message(header, certificate, *count)
 
 
 def _make_live(duty: LiveDuty, books: Books, channel: str) -> bytes | None:

@@ -7,6 +7,9 @@ covers the newest certified seal of each of its points in one block: all below i
 (the agent is born again, or a broker is back) the interval is waived once, because the last ack may have been lost.
 Refusals and wanted heights ride along; when nothing is to be acked they go alone.
 
+Headers: the newest at most once a second. The first of each witness interval goes out as well, at once and for itself,
+so that all light nodes see the same one to sign; and the newest once more when more of them have signed.
+
 Nothing here is a promise: what a crash forgets is asked for again by its agent, and answered then.
 """
 
@@ -24,6 +27,8 @@ WAIVED_MS = 1000  # even after outages an agent gets no more than this: births a
 PROOFS = 100
 REFUSALS, WANTED = 16, 32
 RECEIPT_ITEMS = 64
+CANDIDATES = 4  # to be shown to the light nodes; older ones are signed by nobody any more
+HEADERS_SEEN = 64  # heights seen on brokers; a replica that is behind executes them later
 UNCERTIFIED_BLOCKS = 256  # executed here, certificate still to come: two log windows
 RECEIPTS = 4096  # senders that wait; each asks again when nothing comes
 
@@ -62,7 +67,11 @@ class ReceiptDuty(NamedTuple):
 
 
 class HeaderDuty(NamedTuple):
+    """is_newest: the retained message of the topic; else one for whoever listens, and no later one replaces it."""
+
     block: int
+    is_newest: bool = True
+    is_candidate: bool = False
 
 
 class LiveDuty(NamedTuple):
@@ -99,18 +108,22 @@ class Desk:
         self._index, self._count, self._interval_ms = index, count, ack_interval_ms
         self._agents: dict[bytes, _Agent] = {}  # as many as are enrolled
         self._busy: dict[bytes, None] = {}  # those with something due
-        self._blocks: dict[int, tuple[tuple[SealEntry, ...], tuple[TransactionEntry, ...]]] = {}
+        self._blocks: dict[int, tuple[tuple[SealEntry, ...], tuple[TransactionEntry, ...], bool]] = {}
         self._receipts: dict[tuple[bytes, int], tuple[dict[bytes, TransactionEntry], int]] = {}
         self._live: dict[int, _Due] = {}  # by point, still to be shown
         self._live_ms: dict[int, int] = {}  # by point, last seen
         self._header = self._header_seen = self._header_turn = 0
         self._header_due_ms = self._header_ms = -HEADER_MS
+        self._is_recounted = False  # more light nodes have signed than the newest message says
+        self._candidates: dict[int, int] = {}  # block: since when
+        self._headers_seen: deque[int] = deque(maxlen=HEADERS_SEEN)
 
     # What happens.
 
-    def executed(self, block: int, seals: Iterable[SealEntry], transactions: Iterable[TransactionEntry]) -> None:
-        """A block was executed here; its certificate is to come."""
-        self._blocks[block] = (tuple(seals), tuple(transactions))
+    def executed(self, block: int, seals: Iterable[SealEntry], transactions: Iterable[TransactionEntry],
+                 is_candidate: bool = False) -> None:
+        """A block was executed here; its certificate is to come. is_candidate: the first of its witness interval."""
+        self._blocks[block] = (tuple(seals), tuple(transactions), is_candidate)
         while len(self._blocks) > UNCERTIFIED_BLOCKS:
             del self._blocks[next(iter(self._blocks))]
 
@@ -120,7 +133,11 @@ class Desk:
             if self._header <= self._header_seen:
                 self._header_turn, self._header_due_ms = block, now_ms
             self._header = block
-        seals, transactions = self._blocks.pop(block, ((), ()))
+        seals, transactions, is_candidate = self._blocks.pop(block, ((), (), False))
+        if is_candidate and block not in self._headers_seen:
+            self._candidates[block] = now_ms
+            while len(self._candidates) > CANDIDATES:
+                del self._candidates[next(iter(self._candidates))]
         for entry in seals:
             self._set_due(block, entry, now_ms)
             shown = self._live.get(entry.point)
@@ -212,10 +229,16 @@ class Desk:
 
     def seen_header(self, block: int, now_ms: int) -> None:
         """The header of a block was on a broker."""
+        self._headers_seen.append(block)
+        self._candidates.pop(block, None)
         self._header_seen = max(self._header_seen, block)
         self._header_ms = now_ms
         if self._header > self._header_seen:
             self._header_turn, self._header_due_ms = self._header_seen + 1, now_ms
+
+    def recounted(self) -> None:
+        """More light nodes have signed a header."""
+        self._is_recounted = True
 
     def seen_live(self, point: int, block: int, now_ms: int) -> None:
         """A live reading of a point, committed in `block`, was on a broker."""
@@ -239,10 +262,7 @@ class Desk:
             if now_ms >= since_ms + self._patience(block):
                 duties.append(ReceiptDuty(kid, block, tuple(items.values())))
                 del self._receipts[kid, block]
-        if self._header > self._header_seen and now_ms >= self._header_ms + HEADER_MS:
-            if self._patience(self._header_turn) == 0 or now_ms >= self._header_due_ms + HEADER_MS + OTHERS_WAIT_MS:
-                duties.append(HeaderDuty(self._header))
-                self.seen_header(self._header, now_ms)
+        duties += self._headers(now_ms)
         for point, shown in list(self._live.items()):
             allowed_ms = max(self._live_ms.get(point, -LIVE_MS) + LIVE_MS, shown.since_ms)
             if now_ms >= allowed_ms + self._patience(shown.turn):
@@ -250,6 +270,27 @@ class Desk:
                 del self._live[point]
                 self._live_ms[point] = now_ms
         return duties
+
+    def _headers(self, now_ms: int) -> list[Duty]:
+        found: list[Duty] = []
+        for block, since_ms in list(self._candidates.items()):
+            if now_ms >= since_ms + self._patience(block):
+                found.append(HeaderDuty(block, block >= max(self._header, self._header_seen), True))
+                self.seen_header(block, now_ms)
+        if now_ms < self._header_ms + HEADER_MS:
+            return found
+        is_new = self._header > self._header_seen
+        if is_new and (self._patience(self._header_turn) == 0
+                       or now_ms >= self._header_due_ms + HEADER_MS + OTHERS_WAIT_MS):
+            found.append(HeaderDuty(self._header))
+            self.seen_header(self._header, now_ms)
+        elif self._is_recounted and self._header and not is_new and self._patience(self._header) == 0:
+            found.append(HeaderDuty(self._header))
+            self.seen_header(self._header, now_ms)
+        else:
+            return found
+        self._is_recounted = False
+        return found
 
     def waiting(self) -> int:
         """How many agents and senders wait for an answer."""

@@ -12,7 +12,6 @@ Checking the next messages overlaps with writing the last ones. What blocks hold
 
 import asyncio
 import logging
-import os
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import islice
@@ -40,11 +39,14 @@ from gateway.ingest.counters import (
     is_accepted,
 )
 from gateway.ingest.desk import Desk, SealEntry, TransactionEntry
+from gateway.ingest.evidence import EvidenceFile
 from gateway.ingest.mqtt import BATCH_MESSAGES, Message, Token
 from gateway.ingest.router import Router
 from gateway.ingest.sides import Clock, Offer, Post, Registry, Store
 from gateway.ingest.storing import Batch, Storing
 from gateway.ingest.verify import VerifiedSeal, VerifiedTransaction, VerifyDigest
+from gateway.ingest.witnesses import Witnesses
+from gateway.ingest.witnesses import encode_evidence as encode_foreign
 
 logger = logging.getLogger("gridseal.ingest")
 
@@ -53,6 +55,7 @@ REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again whi
 TRANSACTIONS = 4096  # under way
 DUTIES = 16  # answers made in one visit to the ledger's thread: some milliseconds
 TICK_S = 0.1
+FOREIGN = "witness-evidence.cbor"  # headers that light nodes were shown and that are not ours
 
 
 class Settings(NamedTuple):
@@ -82,10 +85,12 @@ class Ingest:
     def __init__(self, settings: Settings, registry: Registry, ledger: Store, clock: Clock, *,
                  in_ledger: Callable[..., Awaitable[Any]], submit: Callable[[Sequence[Offer]], None],
                  forget: Callable[[Sequence[bytes]], None], verify_digest: VerifyDigest = openssl.verify_digest,
-                 evidence: Path | None = None):
+                 evidence: Path | None = None, alarm: Callable[[str], None] = logger.error):
         self._domain, self._registry, self._ledger, self._clock = settings.domain, registry, ledger, clock
         self._in_ledger, self._submit, self._forget = in_ledger, submit, forget
-        self._evidence_path = evidence
+        self._evidence = EvidenceFile(evidence)
+        self._foreign = EvidenceFile(evidence and evidence.with_name(FOREIGN))
+        self._alarm = alarm
         self._loop = asyncio.get_running_loop()
         self._post: Post | None = None
         self._inbox: deque[Message] = deque()
@@ -100,7 +105,12 @@ class Ingest:
         self._transactions: OrderedDict[bytes, None] = OrderedDict()
         self._refused_in_blocks: OrderedDict[bytes, str] = OrderedDict()
         self.refusals, self.flagged, self.taken = Refusals(), Flagged(), Taken()
-        self._router = Router(settings.domain, self.desk, self.refusals, self.checker.agent)
+        channel = settings.domain.channels[0]
+        self.witnesses = Witnesses(
+            settings.domain, self.checker.agent, lambda height: registry.header(channel, height),
+            lambda height, kid: registry.witness(channel, height, kid) is not None,
+            lambda: registry.light_nodes(settings.domain.area), verify_digest, self._keep_foreign)
+        self._router = Router(settings.domain, self.desk, self.refusals, self.checker.agent, self.witnesses.take)
         self.certified_height = self.replays = 0
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = self._loop.create_future()
@@ -116,9 +126,9 @@ class Ingest:
     async def start(self, post: Post) -> None:
         """Takes up what was pending when the process ended, and begins to work."""
         self._post = post
-        if self._evidence_path is not None and self._evidence_path.exists():
-            for found in decode_evidence(self._evidence_path.read_bytes()):
-                self.flagged.add(found)
+        for found in decode_evidence(self._evidence.read()):
+            self.flagged.add(found)
+        self.witnesses.begin(*self._registry.newest_witnessed(self._domain.channels[0]), self._foreign.read())
         pending = iter(await self._in_ledger(self._ledger.pending_envelopes))
         while some := await self._in_ledger(lambda: list(islice(pending, BATCH_MESSAGES))):
             for found in some:
@@ -193,7 +203,8 @@ class Ingest:
 
     # What blocks say.
 
-    def executed(self, channel: str, height: int, leaves: Sequence[bytes], results: Sequence[int]) -> None:
+    def executed(self, channel: str, height: int, leaves: Sequence[bytes], results: Sequence[int],
+                 header: bytes | None = None) -> None:
         """A block was executed here, in order of heights; also when it was caught up with."""
         seals, transactions = [], []
         batch = Batch([], [], [])
@@ -219,7 +230,11 @@ class Ingest:
             else:
                 self._refused_by_block(found, key, REASONS[code] if code < len(REASONS) else "not_accepted", batch)
         if channel == self._domain.channels[0]:
-            self.desk.executed(height, seals, transactions)
+            header = header or self._registry.header(channel, height)
+            is_candidate = header is not None and self.witnesses.is_candidate(height, header)
+            self.desk.executed(height, seals, transactions, is_candidate)
+            for kid, refused in self.witnesses.executed(height, header) if header is not None else ():
+                self.refusals.count(kid.hex(), refused.reason)
         self._storing.put(batch)
 
     def certified(self, channel: str, height: int) -> None:
@@ -237,6 +252,7 @@ class Ingest:
                 "refused_by_agent": {who: dict(counts) for who, counts in self.refusals.by_agent.items()},
                 "marked": dict(taken.marked), "replays": self.replays, "flagged": self.flagged.kids(),
                 "pending": pending, "held": held, "unanswered": self.desk.waiting(),
+                "witnesses": self.witnesses.count()._asdict(),
                 "inbox": len(self._inbox) + len(self._requests),
                 "brokers": self._post.status() if self._post else []}
 
@@ -389,13 +405,25 @@ class Ingest:
         if self.flagged.add(found):
             logger.error("agent %s signed two seals for height %d of point %d; the first stands", found.kid.hex(),
                          found.height, found.point)
-            if self._evidence_path is not None:
-                self._loop.run_in_executor(None, _append, self._evidence_path, encode_evidence(found))
+            self._evidence.append(encode_evidence(found))
+
+    def _keep_foreign(self, message: bytes, text: str) -> None:
+        self._alarm(text)
+        self._foreign.append(encode_foreign(message))
 
     # Storing.
 
+    async def _keep_witnesses(self) -> None:
+        """Makes the light nodes' signatures durable that were checked by now; then they count."""
+        signatures = self.witnesses.fetch()
+        if signatures:
+            await self._in_ledger(self._ledger.put_witnesses, signatures)
+            self.witnesses.stored(signatures)
+            self.desk.recounted()
+
     async def _store(self, batches: Sequence[Batch]) -> None:
         """Makes batches durable, then acknowledges and offers what is in them."""
+        await self._keep_witnesses()
         seals = [found for batch in batches for found in batch.seals]
         if seals:
             try:
@@ -432,11 +460,13 @@ class Ingest:
     async def _answer_all(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
+            await self._keep_witnesses()  # those whose block came after them
             duties = self.desk.tick(self._clock.monotonic_ms())
             for at in range(0, len(duties), DUTIES):
                 some = duties[at:at + DUTIES]
-                for answer in await self._in_ledger(lambda some=some: [
-                        make_answer(duty, self._ledger, self._domain.area, self._domain.channels[0])
+                count = self.witnesses.count()
+                for answer in await self._in_ledger(lambda some=some, count=count: [
+                        make_answer(duty, self._ledger, self._domain.area, self._domain.channels[0], count)
                         for duty in some]):
                     if answer is not None and self._post is not None:
                         self._post.publish(answer.topic, answer.payload, retain=answer.is_retained,
@@ -460,10 +490,3 @@ class Ingest:
         error = None if task.cancelled() else task.exception()
         if error is not None and not self.failed.done():
             self.failed.set_exception(error)
-
-
-def _append(path: Path, data: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())

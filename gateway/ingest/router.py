@@ -2,11 +2,11 @@
 
 from collections.abc import Callable
 
-from firmware.wire import ack, header, topics
+from firmware.wire import ack, header, topics, witness
 from firmware.wire.errors import Refused
 from firmware.wire.state import AgentRecord
 from gateway.ingest import verify
-from gateway.ingest.answers import read_header, read_live
+from gateway.ingest.answers import read_live
 from gateway.ingest.checker import Domain, Job
 from gateway.ingest.counters import UNKNOWN, Refusals
 from gateway.ingest.desk import Desk
@@ -35,12 +35,12 @@ class Allowance:
 
 
 class Router:
-    """agent_of(kid): the registry's record."""
+    """agent_of(kid): the registry's record; take_witness(kid, message) checks what light nodes sign."""
 
     def __init__(self, domain: Domain, desk: Desk, refusals: Refusals,
-                 agent_of: Callable[[bytes], AgentRecord | None]):
+                 agent_of: Callable[[bytes], AgentRecord | None], take_witness: Callable[[bytes, bytes], None]):
         self._area, self._channel, self._desk, self._refusals = domain.area, domain.channels[0], desk, refusals
-        self._agent_of, self._allowance = agent_of, Allowance()
+        self._agent_of, self._take_witness, self._allowance = agent_of, take_witness, Allowance()
 
     def route(self, message: Message, now_ms: int) -> Job | None:
         """What is to be checked; None for what the desk only looks at, and for what nobody knows, which is counted."""
@@ -51,12 +51,14 @@ class Router:
             area, kid, kind = verify.parse_topic(topic)
             if area != self._area:
                 raise Refused("wrong_area", self._area, area)
-            if kind in CHECKED:
+            if kind in CHECKED or kind == "witness":
                 who = self._name(kid)
                 if not self._allowance.take(who, now_ms):
                     raise Refused("busy", AGENT_PER_S, None)
-                return Job(message.payload, topic, kind == "envelope", who)
-            if kind in topics.AGENT_WRITES:
+                if kind in CHECKED:
+                    return Job(message.payload, topic, kind == "envelope", who)
+                self._take_witness(kid, message.payload)
+            elif kind in topics.AGENT_WRITES:
                 verify.check_agent(self._agent_of(kid), kid, area)
                 if kind == "birth":
                     self._desk.reborn(kid)
@@ -69,7 +71,8 @@ class Router:
         parts = topic.split("/")
         if len(parts) == 6 and parts[3] == "chain" and parts[5] == "header":
             if parts[4] == self._channel:
-                self._desk.seen_header(header.decode(read_header(payload)[0]).height, now_ms)
+                shown = witness.decode_header_message(payload)
+                self._desk.seen_header(header.decode(shown.header).height, now_ms)
         elif len(parts) == 5 and parts[3] == "live" and parts[4].isdecimal():
             self._desk.seen_live(int(parts[4][:10]), read_live(payload), now_ms)
         elif len(parts) == 5 and parts[4] == "ack":

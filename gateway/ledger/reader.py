@@ -1,4 +1,4 @@
-"""Makes answers about chains of seals and their readings from the ledger's tables, besides those of `Blocks`.
+"""Makes answers about chains of seals and their readings from the ledger's tables, besides those of `Witnessed`.
 
 `Reader.open(folder)` looks at a replica's folder from outside, running or stopped; `Ledger` is a Reader that executes.
 Nothing is changed here.
@@ -14,10 +14,10 @@ from firmware.wire import seal
 from firmware.wire.cose import parse
 from firmware.wire.errors import Refused
 from gateway.ledger import records
-from gateway.ledger.blocks import Blocks
 from gateway.ledger.damage import Damaged
 from gateway.ledger.records import BlockRecord, Chain, Place, Step
 from gateway.ledger.store import Store
+from gateway.ledger.witnesses import Witnessed
 
 DATABASE = "ledger.db"
 
@@ -45,7 +45,7 @@ class SealAt(NamedTuple):
     readings: list[bytes] | None
 
 
-class Reader(Blocks):
+class Reader(Witnessed):
     """Questions to one ledger; one thread at a time uses an instance."""
 
     def __init__(self, store: Store):

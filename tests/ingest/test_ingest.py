@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from firmware.wire import cbor, cose, seal, transaction
+from firmware.wire import cbor, cose, seal, transaction, witness
 from firmware.wire.errors import REASONS, Refused
 from gateway.ingest import ingest as ingest_module
 from gateway.ingest import router, verify
-from gateway.ingest.answers import read_header
 from tests.ingest.broker import Mosquitto
 from tests.ingest.parts import START_MS, Agent, raise_s
 from tests.ingest.replica import Device, Replica, check_ack, join, until
@@ -65,7 +64,7 @@ def test_from_the_broker_to_the_ack(play: Play, agents: list[Agent]) -> None:
             assert (status["seals"], status["readings"], status["pending"]) == (9, 12, 0)
             await until(lambda: any("/live/8" in message.topic for message in device.inbox))
             headers = [message for message in device.inbox if message.topic.endswith("/chain/trade/header")]
-            assert read_header(headers[-1].payload)[0] == replica.reader.header("trade", 1)
+            assert witness.decode_header_message(headers[-1].payload).header == replica.reader.header("trade", 1)
     play(what)
 
 
