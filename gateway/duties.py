@@ -176,7 +176,7 @@ class Duties:
                 if verify.seal_of(leaf) is not None:
                     self.missing.lacks(outcome.channel, outcome.height)
                     break
-        self.ingest.executed(outcome.channel, outcome.height, outcome.items, outcome.results)
+        self.ingest.executed(outcome.channel, outcome.height, outcome.items, outcome.results, outcome.header)
         self.stores.executed(outcome)
 
     def _send_frame(self, to: int, kind: int, body: object) -> None:

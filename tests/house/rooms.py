@@ -43,7 +43,8 @@ WIRE_MODULES = ("struct", "hashlib", "binascii", "collections", "micropython", "
 # Pure: values in, values or duties out. Rooms and files, then what in them does I/O or owns a thread.
 PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.dispatch", "gateway.ingest",
         "gateway.ledger.block", "gateway.ledger.tree", "gateway.api.views")
-NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.mqtt",
+NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.evidence",
+            "gateway.ingest.mqtt",
             "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker", "gateway.dispatch.pull")
 # Clocks, chance, files, sockets, threads, processes and logs come in from outside or not at all.
 IMPURE_MODULES = ("time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading", "asyncio",
