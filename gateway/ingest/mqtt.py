@@ -17,7 +17,6 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from random import Random
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
@@ -27,6 +26,8 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from gateway.ingest.stream import Publish, Stream
+
 BATCH_MESSAGES = 256  # four chunks of the verifier's pool; more only adds waiting
 # Handed over and not yet done. The broker's own window (Mosquitto: max_inflight_messages) is normally far smaller; this
 # bounds memory (60 KiB each at worst: 120 MiB) where a broker has none. Above it the socket is not read any more.
@@ -34,13 +35,15 @@ UNDONE_MESSAGES = 2048
 OUT_MESSAGES = 8192  # waiting to be published: an ack for each of the agents one area may have, and the live topics
 IN_FLIGHT = 100  # published and not yet acknowledged by the broker
 KEEPALIVE_S = 30
-READ_BYTES = 65_536
 CONNECT_S = 5.0
 FIRST_WAIT_MS, LONGEST_WAIT_MS = 250, 8000  # back-off between two attempts, doubled, then jittered by half
 STOP_S = 5.0
 SESSION_S = 14 * 86_400  # how long a broker keeps what came while we were away (MQTT 5; 3.1.1 leaves it to the broker)
 PORTS = {"mqtt": 1883, "mqtts": 8883}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+_new = tuple.__new__  # a named tuple without the call between
 
 
 class Token(NamedTuple):
@@ -92,59 +95,15 @@ def parse_url(url: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname, parts.port or PORTS[parts.scheme]
 
 
-class _Buffered:
-    """A socket that reads and writes much at once. paho asks for two single bytes and the rest of every packet, and
-    sends every PUBACK by itself: five system calls a message, a third of what a message costs its thread."""
-
-    def __init__(self, sock: Any):
-        self._sock = sock
-        self._in, self._at = b"", 0
-        self._out = bytearray()
-
-    def recv(self, size: int) -> bytes:
-        if self._at == len(self._in):
-            self._in, self._at = self._sock.recv(READ_BYTES), 0
-        taken = self._in[self._at:self._at + size]
-        self._at += len(taken)
-        return taken
-
-    def send(self, data: bytes) -> int:
-        """Takes everything; `flush` sends it."""
-        self._out += data
-        return len(data)
-
-    def flush(self) -> None:
-        """Sends what the system takes now; raises OSError when the connection is gone."""
-        while self._out:
-            try:
-                del self._out[:self._sock.send(self._out)]
-            except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                return
-
-    def wants_write(self) -> bool:
-        return bool(self._out)
-
-    def pending(self) -> int:
-        """Bytes that no poll of the socket shows: read already, or decrypted by TLS."""
-        return len(self._in) - self._at + (self._sock.pending() if isinstance(self._sock, ssl.SSLSocket) else 0)
-
-    def close(self) -> None:
-        with suppress(OSError):  # of a connection that is closed because it is broken
-            self.flush()  # the DISCONNECT of an orderly end
-        self._sock.close()
-
-    def fileno(self) -> int:
-        return int(self._sock.fileno())
-
-    def setblocking(self, flag: bool) -> None:
-        self._sock.setblocking(flag)
-
-
 class _Client(paho.Client):
-    """paho with that socket under it (`SocketLike` is paho's own name for what it needs of one)."""
+    """paho on a socket of ours (`SocketLike` is paho's own name for what it needs of one)."""
+
+    def __init__(self, connect: Callable[[], Stream], **settings: Any):
+        super().__init__(CallbackAPIVersion.VERSION2, **settings)
+        self._connect_stream = connect
 
     def _create_socket(self) -> Any:
-        return _Buffered(super()._create_socket())
+        return self._connect_stream()
 
 
 class Link:
@@ -212,12 +171,14 @@ class Link:
 
     def _make_client(self, client_id: str, context: ssl.SSLContext | None) -> paho.Client:
         protocol = MQTTProtocolVersion.MQTTv5 if self._version == 5 else MQTTProtocolVersion.MQTTv311
-        client = _Client(CallbackAPIVersion.VERSION2, client_id=client_id, protocol=protocol, manual_ack=True,
+
+        def connect() -> Stream:
+            sock = socket.create_connection((self._host, self._port), CONNECT_S)
+            return Stream(sock, self._version == 4, context, self._host)
+
+        client = _Client(connect, client_id=client_id, protocol=protocol, manual_ack=True,
                          clean_session=None if self._version == 5 else False)
         client.max_inflight_messages = IN_FLIGHT
-        client.connect_timeout = CONNECT_S
-        if context is not None:
-            client.tls_set_context(context)
         client.on_connect, client.on_disconnect = self._connected, self._disconnected
         client.on_message, client.on_publish, client.on_subscribe = self._received, self._acknowledged, self._subscribed
         client.on_socket_register_write = _left_to_the_loop
@@ -256,7 +217,7 @@ class Link:
     def _serve(self) -> None:
         """Serves one connection until it ends."""
         sock = self._client.socket()
-        if not isinstance(sock, _Buffered):
+        if not isinstance(sock, Stream):
             return
         poll = select.poll()
         poll.register(self._wake_read, select.POLLIN)
@@ -270,13 +231,13 @@ class Link:
                 poll.modify(sock, wanted)
                 mask = wanted
             events = poll.poll(0 if self._client.want_write() or (is_reading and sock.pending()) else 500)
-            self._obey()
+            self._obey(sock)
             if self._client.want_write():
                 self._client.loop_write()
             sock.flush()
             is_ready = any(event & ~select.POLLOUT for fd, event in events if fd == sock.fileno())
             if is_reading:
-                self._read(is_ready or sock.pending() > 0)
+                self._read(sock, is_ready)
             elif is_ready:
                 raise ConnectionError("lost while too much was waiting")
             self._client.loop_misc()
@@ -284,22 +245,38 @@ class Link:
                 self.last_error = "no CONNACK"
                 return
         if self._client.socket() is sock:  # an orderly stop: what is done is acknowledged, or it would all come again
-            self._obey()
+            self._obey(sock)
             self._client.disconnect()
             self._client.loop_write()
 
-    def _read(self, is_ready: bool) -> None:
-        while is_ready and len(self._batch) < BATCH_MESSAGES:
-            before = len(self._batch)
-            self._client.loop_read()
-            is_ready = len(self._batch) > before
+    def _read(self, sock: Stream, is_ready: bool) -> None:
+        """Hands over what has come; is_ready: the socket has more."""
+        is_ready = is_ready and sock.fill()
+        while (room := BATCH_MESSAGES - len(self._batch)) > 0:
+            if found := sock.take(room):
+                self._gather(found)
+            elif sock.is_for_paho():
+                self._client.loop_read()
+                if self._client.socket() is not sock:
+                    break
+            elif not (is_ready and sock.fill()):
+                break
         if self._batch:
             batch, self._batch = self._batch, []
             self._undone += len(batch)
             self.received += len(batch)
             self._on_batch(batch)
 
-    def _obey(self) -> None:
+    def _gather(self, found: Sequence[Publish]) -> None:
+        broker, connection, batch = self.number, self.connections, self._batch
+        for topic, payload, message, retained in found:
+            try:
+                name = topic.decode()
+            except UnicodeDecodeError:
+                name = ""
+            batch.append(_new(Message, (name, payload, _new(Token, (broker, connection, message)), retained)))
+
+    def _obey(self, sock: Stream) -> None:
         """Sends the PUBACKs and messages that other threads have asked for."""
         try:
             while len(self._wake_read.recv(4096)) == 4096:
@@ -310,7 +287,7 @@ class Link:
             token = self._done.popleft()
             self._undone -= 1
             if token.message and self.connected and token.connection == self.connections:
-                self._client.ack(token.message, 1)
+                sock.acknowledge(token.message)
         while self.connected and self._out and len(self._in_flight) < IN_FLIGHT:
             with self._out_lock:
                 key = next(iter(self._out))
