@@ -145,7 +145,8 @@ class Node:
             votes_bytes=(self._config.data / VOTES).stat().st_size, halted=replica.is_halted,
             alarms=list(self.driver.alarms))
         result = views.status(standing)
-        result.update({name: shown[name] for name in ("replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
+        result.update({name: shown[name] for name in (
+            "replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
                       votes_written=self.driver.commits)

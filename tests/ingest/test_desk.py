@@ -259,3 +259,60 @@ def test_blocks_as_fast_as_in_the_demo(delay_ms: int) -> None:
         on_the_way = [one for one in on_the_way if one[0] > now_ms]
     assert len(area.who(AckDuty)) == 5 * 6
     assert len(area.who(HeaderDuty)) <= 61 and len(area.who(LiveDuty)) <= 61
+
+
+def candidates(published: list[tuple[int, int, Duty]]) -> list[tuple[int, int, int, bool]]:
+    return [(now_ms, index, duty.block, duty.is_newest) for now_ms, index, duty in published
+            if isinstance(duty, HeaderDuty) and duty.is_candidate]
+
+
+def test_the_first_header_of_an_interval_goes_out_at_once(desk: Desk) -> None:
+    """However many blocks come in that second, and whatever has just gone out."""
+    found = []
+    for height in range(1, 41):
+        desk.executed(height, [], [], is_candidate=height in (1, 5, 6, 30))
+        desk.certified(height, height * 50)
+        found += [(duty.block, duty.is_candidate) for duty in desk.tick(height * 50) if isinstance(duty, HeaderDuty)]
+    assert found == [(1, True), (5, True), (6, True), (26, False), (30, True)]
+
+
+def test_a_candidate_is_published_by_the_replica_of_its_height_else_by_the_others() -> None:
+    for dead in ((), (1,)):
+        area = Area(dead=dead)
+        for desk in area.desks:
+            desk.executed(5, [], [], is_candidate=True)
+            desk.certified(5, 0)
+            desk.executed(6, [], [])
+            desk.certified(6, 500)
+        area.run(500, 10_000)
+        found = candidates(area.published)
+        assert found[0] == ((500, 1, 5, False) if not dead else (1000, 0, 5, False)), "an older one is not retained"
+        assert len(found) == (3 if dead else 1)
+
+
+def test_what_was_seen_before_it_was_executed_here_is_not_shown_again(desk: Desk) -> None:
+    desk.seen_header(1, 0)
+    for height in range(1, 40):
+        desk.executed(height, [], [], is_candidate=True)
+        desk.certified(height, 5)
+    found = [duty.block for duty in desk.tick(5_000) if isinstance(duty, HeaderDuty)]
+    assert found == [36, 37, 38, 39], "and of the past no more than a few"
+
+
+def test_a_new_count_is_published_with_the_newest_header_once_a_second(desk: Desk) -> None:
+    desk.recounted()
+    assert desk.tick(0) == []
+    block(desk, 1, 0)
+    found = []
+    for at in range(0, 5_000, 50):
+        found += [at for duty in desk.tick(at) if isinstance(duty, HeaderDuty)]
+        if at in (50, 100, 2000):
+            desk.recounted()
+    assert found == [0, 1000, 2050]
+    area = Area()
+    area.block(2, 0)
+    area.run(0, 1_000)
+    for desk in area.desks:
+        desk.recounted()
+    area.run(1_000, 9_000)
+    assert area.who(HeaderDuty) == [(0, 2), (1050, 2)], "only the replica whose header it is"
