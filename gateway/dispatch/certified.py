@@ -108,3 +108,23 @@ def _old_pairs(model: records.ModelRecord) -> tuple[list[bytes], list[bytes]]:
     software = [bytes(row[0]) for row in model.old if row[0] != model.software]
     strategy = [bytes(row[1]) for row in model.old if row[1] != model.strategy]
     return software, strategy
+
+
+def named_by(certified: Certified) -> set[bytes]:
+    """Hashes of the files and the evidence that the state names: what a bounded shelf gives up last."""
+    named: set[bytes] = set()
+    for model in certified.registry.models:
+        found = certified.model(model)
+        if found is not None:
+            named.update((found.software, found.strategy, *(digest for row in found.old for digest in row[:2])))
+    for device in certified.registry.devices:
+        settings, report = certified.settings(device), certified.report_of(device)
+        if settings is not None:
+            named.update((settings.settings, *settings.old))
+        if report is not None:
+            named.update((report.evidence, *(row[6] for row in report.changes)))
+    for one in certified.registry.pending:
+        version = certified.version(one)
+        if version is not None:
+            named.update(digest for digest in (version.software, version.strategy, version.settings) if digest)
+    return named

@@ -18,7 +18,7 @@ from pathlib import Path
 from gateway.ledger.damage import Damaged
 
 NUMBERED = ("facts", "blocks", "certificates", "envelopes", "chains", "steps", "undo")
-NAMED = ("state", "transactions", "witnesses")
+NAMED = ("state", "transactions", "witnesses", "files")
 # Small pages: a durable step writes whole pages, and most of ours change some hundred bytes (tests/ledger/written.py).
 PAGE_BYTES = 1024
 CHECKPOINT_PAGES = 2000  # 2 MB of WAL, so that a page that changes with every block is copied once in some seventy
