@@ -26,7 +26,8 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     "gateway.market": ("firmware.wire",),  # integers only: every replica computes the same
     "gateway.dispatch": ("firmware.wire",),  # judges with nothing but bytes and records; pulls over Modbus
     "gateway.contracts": ("firmware.wire", "firmware.crypto", "gateway.market", "gateway.dispatch"),
-    "gateway.ledger": ("firmware.wire", "firmware.crypto", "gateway.contracts", "gateway.ingest.verify"),
+    "gateway.ledger": ("firmware.wire", "firmware.crypto", "gateway.contracts", "gateway.market",
+                       "gateway.ingest.verify"),
     "gateway.api": ("firmware.wire",),  # sees views of the state, handed in
     "gateway.node": ("firmware.wire", "firmware.crypto", "gateway"),
     # what joins the rooms: driver, stores, peers, configuration
@@ -44,7 +45,7 @@ WIRE_MODULES = ("struct", "hashlib", "binascii", "collections", "micropython", "
 PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.dispatch", "gateway.ingest",
         "gateway.ledger.block", "gateway.ledger.tree", "gateway.api.views")
 NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.evidence",
-            "gateway.ingest.mqtt",
+            "gateway.ingest.mqtt", "gateway.ingest.stream",
             "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker", "gateway.dispatch.pull")
 # Clocks, chance, files, sockets, threads, processes and logs come in from outside or not at all.
 IMPURE_MODULES = ("time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading", "asyncio",
