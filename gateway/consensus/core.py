@@ -87,6 +87,7 @@ class Core:
         self._heads = {head.channel: head for head in executed.heads}
         self._state_root = executed.state_root
         self._decided_time_s = executed.time_s
+        self._deadline_s = executed.deadline_s  # of the state after last_executed
         self._newest_place: tuple[int, ...] = ()  # what the newest time was found for
         self._newest_s = 0
         self._started_s = self._now.label_ms // 1000

@@ -58,8 +58,12 @@ class Ordering(Core):
         self._accept(slot)
 
     def _heartbeat_ms(self) -> int:
-        """Label at which an empty block is due when nothing else makes one."""
-        return (max(self._newest_time_s(), self._started_s) + self._parameters["heartbeat_s"]) * 1000
+        """Label at which an empty block is due when nothing else makes one: a deadline of the state, or long silence.
+        What is under way may pass the deadline, or move it: it counts only in the state after all that is accepted."""
+        due_s = max(self._newest_time_s(), self._started_s) + self._parameters["heartbeat_s"]
+        if self._deadline_s is not None and self.last_executed == self._accepted_high:
+            due_s = min(due_s, self._deadline_s)
+        return due_s * 1000
 
     def _on_pre_prepare(self, vote: Vote, signed: bytes, data: bytes | None) -> None:
         check(vote.sender == vote.view % self.size, "not_permitted", vote.view % self.size, vote.sender)
@@ -126,16 +130,24 @@ class Ordering(Core):
                 return  # our clock comes there, `wake` says when
             earliest_s = self._earliest_s(body.batch)
             if body.batch.time_s < earliest_s:
+                if body.batch.time_s >= self._newest_time_s() and self.last_executed < slot.n - 1:
+                    return  # the state before it may have a deadline: `executed` says
                 self._refuse(slot, Refused("wrong_time", earliest_s, body.batch.time_s))
                 return
             self._accepted_high = slot.n
             self._accept(slot)
 
     def _earliest_s(self, batch: Batch) -> int:
-        """Block time never falls; an empty batch is a heartbeat, and those are due seldom (clocks differ a little)."""
+        """Block time never falls; an empty batch is a heartbeat, and those are due seldom (clocks differ a little) but
+        for a deadline of the state."""
         newest_s = self._newest_time_s()
         if batch.items or not newest_s:
             return newest_s
+        if self._deadline_s is not None and self.last_executed == self._accepted_high:
+            return max(newest_s, min(self._deadline_s, self._earliest_empty_s(newest_s)))
+        return self._earliest_empty_s(newest_s)
+
+    def _earliest_empty_s(self, newest_s: int) -> int:
         slack_s = self._parameters["time_ahead_s"] + self._parameters["time_behind_s"]
         return newest_s + max(0, self._parameters["heartbeat_s"] - slack_s)
 

@@ -114,10 +114,12 @@ class Replica(Restoring):
         self._accept_next()
         return self._finish()
 
-    def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now) -> Ready:
-        """The decision at n is executed and durable: the block it made ([] for NULL), the state after it."""
+    def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now,
+                 deadline_s: int | None = None) -> Ready:
+        """The decision at n is executed and durable: the block it made ([] for NULL), the state after it, and the block
+        time which that state wants to see passed: an empty block is proposed for it, and owed by the primary."""
         self._now = now
-        self._on_executed(n, heads, state_root)
+        self._on_executed(n, heads, state_root, deadline_s)
         return self._finish()
 
     def installed(self, executed: Executed, now: Now) -> Ready:

@@ -22,13 +22,14 @@ GRACE_MS = 300
 class Stability(Ordering):
     """Execution reported back, checkpoints, header votes."""
 
-    def _on_executed(self, n: int, heads: Sequence[Head], state_root: bytes) -> None:
+    def _on_executed(self, n: int, heads: Sequence[Head], state_root: bytes, deadline_s: int | None) -> None:
         if n <= self.last_executed:
             return  # an installed head went past it
         if n != self.last_executed + 1 or n > self.last_decided:
             raise ValueError("executed %d after %d of %d decided" % (n, self.last_executed, self.last_decided))
         self.last_executed = n
         self._state_root = state_root
+        self._deadline_s = deadline_s
         for key in self._land(n):
             self._pool.drop(key)
         for head in heads:
@@ -55,6 +56,7 @@ class Stability(Ordering):
             self.last_decided = max(self.last_decided, executed.n)
             self._accepted_high = max(self._accepted_high, executed.n)
             self._state_root = executed.state_root
+            self._deadline_s = executed.deadline_s
             self._decided_time_s = max(self._decided_time_s, executed.time_s)
             for n in [n for n in self._flights if n <= executed.n]:
                 self._free(n)  # it may not be what was decided there: the driver forgets what the blocks hold

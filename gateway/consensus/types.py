@@ -50,6 +50,7 @@ class Executed(NamedTuple):
     state_root: bytes
     heads: Sequence[Head]  # newest block of every channel, height 0 = genesis
     time_s: int = 0  # time of the newest block; 0 = not known (block time then rests on the clock bounds alone)
+    deadline_s: int | None = None  # block time that the state after n wants to see passed; None = none
 
 
 class Settings(NamedTuple):

@@ -41,8 +41,9 @@ def hash_batch(channel: str, view: int, time_s: int, items: Sequence[bytes]) -> 
 class Ledger:
     """One machine's durable ledger: blocks from height 1, certificates, `n` of the last executed sequence number."""
 
-    def __init__(self, identify: Callable[[bytes], bytes], created_s: int) -> None:
+    def __init__(self, identify: Callable[[bytes], bytes], created_s: int, slot_s: int = 0) -> None:
         self._identify = identify
+        self._slot_s = slot_s
         root = merkle.root([b"genesis"])
         header = wire_header.encode(wire_header.Header(1, bytes(32), root, created_s, 0, 0))
         genesis = Block(0, 0, header, wire_header.hash_of(header), root, b"", (), ())
@@ -58,6 +59,11 @@ class Ledger:
     @property
     def time_s(self) -> int:
         return int(wire_header.decode(self.newest.header).time_s)
+
+    @property
+    def deadline_s(self) -> int | None:
+        """As a market's calendar has them: the first slot's start behind the newest block; None without slots."""
+        return None if not self._slot_s else (self.time_s // self._slot_s + 1) * self._slot_s
 
     def execute(self, n: int, batch: Any) -> Block | None:
         """Executes the batch at `n` (a NULL makes no block)."""

@@ -49,7 +49,7 @@ class Machine:
         self.index = index
         self.is_honest = is_honest
         self.votes = VotesFile()
-        self.ledger = Ledger(world.identify, world.created_s)
+        self.ledger = Ledger(world.identify, world.created_s, world.slot_s)
         self.envelopes: dict[bytes, Any] = {}
         self.replica: Any = None
         self.life = 0
@@ -175,7 +175,7 @@ class Machine:
     def position(self) -> Executed:
         newest = self.ledger.newest
         head = Head(CHANNEL, newest.height, newest.header_hash)
-        return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s)
+        return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s, self.ledger.deadline_s)
 
     def uncertified(self) -> list[Head]:
         """The blocks here that lack a certificate."""
@@ -232,9 +232,11 @@ class Machine:
             self.step("before execution")
             block = self.ledger.execute(decision.n, decision.batch)
             self.world.judge.on_executed(self, decision.n, block)
+            self.world.seen["deadline blocks"] += bool(self.world.slot_s and block and not block.items)
             self.step("after execution")
             heads = [] if block is None else [Head(CHANNEL, block.height, block.header_hash)]
-            self.obey(self.replica.executed(decision.n, heads, self.ledger.newest.state_root, self.now()))
+            self.obey(self.replica.executed(decision.n, heads, self.ledger.newest.state_root, self.now(),
+                                            self.ledger.deadline_s))
             for item in block.items if block else ():
                 self.replica.forget(self.world.identify(item))
         self._plan_execution()

@@ -85,6 +85,11 @@ MUTATIONS = {
     "endless patience": Mutation(
         _ROOM + "timing", "        self._stop(self.view + 1)\n\n    # --- SUBMIT", "        return\n\n    # --- SUBMIT",
         "a silent primary is never left"),
+    "no deadlines": Mutation(
+        _ROOM + "ordering", "due_s = min(due_s, self._deadline_s)", "pass", "a primary without items stops time"),
+    "deadlines refused": Mutation(
+        _ROOM + "ordering", "return max(newest_s, min(self._deadline_s, self._earliest_empty_s(newest_s)))", "pass",
+        "backups take a deadline's block for a heartbeat too early"),
     "votes of any view": Mutation(
         _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
         "COMMITs of several views make a decision"),

@@ -44,6 +44,8 @@ class World:
         self.seed = seed
         self.chance = Random(seed)
         self.profile: Profile = profile_of(self.chance, size)
+        # In a part of the runs the state has deadlines. By a chance of its own: seeds keep their character.
+        self.slot_s = Random(f"slots {seed}").choice((0, 0, 0, 5, 20)) * self.profile.speed
         self.created_s = CREATED_S
         self.now_ms = 10_000
         self.seen: Counter[str] = Counter()
