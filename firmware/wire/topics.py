@@ -31,6 +31,11 @@ def live(area, point):
     return "%s/%s/live/%d" % (PREFIX, area, point)
 
 
+def alarm(area, name):
+    """Returns the retained topic of an alarm (JSON, for people and their tools); name: a device's, or what it is of."""
+    return "%s/%s/alarm/%s" % (PREFIX, area, name)
+
+
 def parse(topic):
     """Returns (area, kid, kind) of an agent's topic; Refused `unknown_topic` for any other."""
     if len(topic) <= TOPIC_BYTES:

@@ -114,6 +114,8 @@ class Ingest:
         self.certified_height = self.replays = 0
         self._tasks: list[asyncio.Task[None]] = []
         self.failed: asyncio.Future[None] = self._loop.create_future()
+        # Whoever has to look at what a transaction speaks of holds it, and brings it again by `submitted`, or never.
+        self.hold: Callable[[VerifiedTransaction], bool] = lambda found: False
 
     # Life.
 
@@ -174,6 +176,10 @@ class Ingest:
         assert isinstance(found, Refused)
         self.refusals.count(UNKNOWN, found.reason)
         raise found
+
+    def on_alarm(self, take: Callable[[str, bytes], None]) -> None:
+        """Who hears of the alarms that replicas publish: take(name, payload)."""
+        self._router.seen_alarm = take
 
     # What consensus asks.
 
@@ -376,6 +382,8 @@ class Ingest:
             return
         if len(self._transactions) >= TRANSACTIONS:
             self.refusals.count(sender.hex(), "busy")
+            return
+        if self.hold(found):
             return
         self._transactions[key] = None
         self.checker.remember(key, found.leaf, sender)

@@ -41,6 +41,7 @@ class Router:
                  agent_of: Callable[[bytes], AgentRecord | None], take_witness: Callable[[bytes, bytes], None]):
         self._area, self._channel, self._desk, self._refusals = domain.area, domain.channels[0], desk, refusals
         self._agent_of, self._take_witness, self._allowance = agent_of, take_witness, Allowance()
+        self.seen_alarm: Callable[[str, bytes], None] = lambda name, payload: None
 
     def route(self, message: Message, now_ms: int) -> Job | None:
         """What is to be checked; None for what the desk only looks at, and for what nobody knows, which is counted."""
@@ -73,6 +74,8 @@ class Router:
             if parts[4] == self._channel:
                 shown = witness.decode_header_message(payload)
                 self._desk.seen_header(header.decode(shown.header).height, now_ms)
+        elif len(parts) == 5 and parts[3] == "alarm":
+            self.seen_alarm(parts[4], payload)
         elif len(parts) == 5 and parts[3] == "live" and parts[4].isdecimal():
             self._desk.seen_live(int(parts[4][:10]), read_live(payload), now_ms)
         elif len(parts) == 5 and parts[4] == "ack":
