@@ -61,7 +61,8 @@ class Machine(Protocol):
 
     def checked(self, digest: bytes, reason: str | None, now: Now) -> Ready: ...
 
-    def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now) -> Ready: ...
+    def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now,
+                 deadline_s: int | None) -> Ready: ...
 
     def installed(self, executed: Executed, now: Now) -> Ready: ...
 
@@ -90,7 +91,7 @@ class Rooms(Protocol):
         """None = a good batch; else the reason why it is not."""
 
     def execute(self, decision: Decision) -> Any:
-        """One database transaction; what came out, with `n`, `heads`, `state_root`."""
+        """One database transaction; what came out, with `n`, `heads`, `state_root`, `deadline_s`."""
 
     def compacted(self) -> None:
         """In the votes thread: the votes file was replaced, at a stable checkpoint."""
@@ -403,7 +404,8 @@ class Driver:
                 self._rooms.certified(certified)
             if decision:
                 self._last_executed = decision.n
-                self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now))
+                self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now,
+                                                              outcome.deadline_s))
                 self._rooms.executed(outcome)
         except Exception as found:
             self._fail(found)

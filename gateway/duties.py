@@ -31,6 +31,7 @@ class Done(NamedTuple):
     n: int
     heads: tuple[Head, ...]
     state_root: bytes
+    deadline_s: int | None
     outcome: Outcome
 
 
@@ -75,7 +76,7 @@ class Duties:
         heads: tuple[Head, ...] = ()
         if outcome.channel is not None and outcome.height is not None and outcome.header_hash is not None:
             heads = (Head(outcome.channel, outcome.height, outcome.header_hash),)
-        return Done(decision.n, heads, outcome.state_root, outcome)
+        return Done(decision.n, heads, outcome.state_root, self._ledger.deadline_s(), outcome)
 
     def executed(self, done: Done) -> None:
         self._tell(done.outcome)
@@ -116,7 +117,8 @@ class Duties:
                 self.ingest.certified(outcome.channel, outcome.height)
         logger.warning("caught up to n %d with %d blocks", behind.n, len(outcomes))
         stand = self._ledger.stand()
-        return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s)
+        return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
+                        self._ledger.deadline_s())
 
     # what others bring
 

@@ -210,7 +210,8 @@ class Node:
         stand, members = ledger.stand(), ledger.members
         self.duties = Duties(ledger, self.stores, config.data, self._boots)
         now = Now(self._clock.now_ms(), self._clock.monotonic_ms())
-        executed = Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s)
+        executed = Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
+                            ledger.deadline_s())
         settings = Settings(ledger.epoch, members, self.index, ledger.chain_id, ledger.parameters, ledger.channels[0])
         self.replica = Replica(settings, self._keys, verify.item_key, executed, self.votes.load(), now=now)
         self.driver = Driver(self.replica, self.votes, self.duties, self._clock, stand.n)

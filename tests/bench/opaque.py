@@ -38,6 +38,7 @@ class Done(NamedTuple):
     n: int
     heads: tuple[Head, ...]
     state_root: bytes
+    deadline_s: int | None = None
 
 
 class Rooms:

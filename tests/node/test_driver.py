@@ -54,6 +54,7 @@ class Done(NamedTuple):
     n: int
     heads: tuple[Head, ...]
     state_root: bytes
+    deadline_s: int | None = None
 
 
 class Recorded:
