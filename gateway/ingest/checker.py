@@ -162,7 +162,7 @@ class Checker:
         return finish([self._open(job, now_s) for job in jobs], self._verify_digest)
 
     def _open(self, job: Job, now_s: int) -> OpenedSeal | OpenedTransaction | Result | NotCached:
-        area, chain_id, _, channels = self._domain
+        area, chain_id, channels = self._domain.area, self._domain.chain_id, self._domain.channels
         try:
             if not job.is_envelope:
                 request = verify.open_transaction(job.topic, job.data, self._cache, chain_id, area, now_s, channels)
