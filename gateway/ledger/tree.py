@@ -54,6 +54,10 @@ class StateTree:
         """A bucket's pairs, sorted by key."""
         return sorted(self._buckets[index].items())
 
+    def leaves(self) -> bytes:
+        """The hashes of all buckets' leaves, 32 bytes each: what proves many buckets at once."""
+        return b"".join(self._levels[0])
+
     def path(self, index: int) -> list[bytes]:
         """The twelve hashes from a bucket to the root, lowest first."""
         return [level[(index >> depth) ^ 1] for depth, level in enumerate(self._levels[:-1])]
