@@ -1,10 +1,10 @@
-"""Makes answers to peers' questions, and questions to peers: certified blocks, and readings by their seal's hash.
+"""Makes answers to peers' questions, and questions to peers: blocks, readings by their seal's hash, files by theirs.
 
 Beside the consensus, in frames of their own (CONSENSUS has kind 0): `WANT_BLOCKS [channel, first, count]` is answered
 by `BLOCKS [channel, first, [[block, certificate], ...]]`, as many from the first as fit a frame; `WANT_ENVELOPES
 [payload hash, ...]` (of seals in no block yet) and `WANT_READINGS [channel, height]` (of all seals of a block) by
-`ENVELOPES [envelope, ...]`, those that are here. Nobody is believed: blocks are checked by the ledger, envelopes by
-ingest. A peer's questions are answered one at a time, from a reader of its own, so that asking much costs the asker
+`ENVELOPES [envelope, ...]`, those that are here; `WANT_FILES [hash, ...]` (evidence, certified files) by `FILES [bytes,
+...]`. Nobody is believed: blocks are checked by the ledger, envelopes by ingest, files by their hash. A peer's questions are answered one at a time, from a reader of its own, so that asking much costs the asker
 time and the consensus none.
 """
 
@@ -16,12 +16,21 @@ from typing import Any, Protocol
 
 from firmware.wire.errors import Refused
 from firmware.wire.shape import check_fields, check_list
-from gateway.transport import BLOCKS, ENVELOPES, WANT_BLOCKS, WANT_ENVELOPES, WANT_READINGS
+from gateway.transport import (
+    BLOCKS,
+    ENVELOPES,
+    FILES,
+    WANT_BLOCKS,
+    WANT_ENVELOPES,
+    WANT_FILES,
+    WANT_READINGS,
+)
 
 logger = logging.getLogger("gridseal.exchange")
 
 BLOCKS_ASKED = 256  # in one question: at 25 KiB a block (a quiet area's has 2) most of a frame
 HASHES_ASKED = 128  # 128 envelopes of 60 KiB fill a frame of 8 MiB; usual ones have half a KiB
+FILES_ASKED = 8  # the evidence of a device and its certified files are four
 QUESTIONS_WAITING = 8  # of one peer; more are dropped, who asks does so again
 ANSWER_S = 3.0  # a whole frame at 25 Mbit/s
 FRAME_MARGIN = 64 * 1024  # for the CBOR around the content
@@ -48,6 +57,8 @@ class Exchange:
         self._answering: dict[int, asyncio.Task[None]] = {}
         self._asked: dict[tuple[int, str, int], asyncio.Future[list[tuple[bytes, bytes]]]] = {}
         self.refused: Counter[str] = Counter()  # what peers sent that was no question and no answer
+        self.on_files: Callable[[int, list[bytes]], None] = lambda peer, datas: None  # what came
+        self.files_here: Callable[[Sequence[bytes]], Awaitable[list[bytes]]] = _no_files  # for a peer
 
     def framed(self, peer: int, kind: int, body: Any) -> None:
         """A frame of a peer that is no consensus message."""
@@ -57,13 +68,16 @@ class Exchange:
             elif kind == ENVELOPES:
                 check_list(body, "b")
                 self._on_envelopes(peer, list(body))
+            elif kind == FILES:
+                check_list(body, "b")
+                self.on_files(peer, list(body))
             elif kind == WANT_BLOCKS:
                 check_fields(body, ("t", "u", "u"))
                 self._ask_ourselves(peer, kind, body)
             elif kind == WANT_READINGS:
                 check_fields(body, ("t", "u"))
                 self._ask_ourselves(peer, kind, body)
-            elif kind == WANT_ENVELOPES:
+            elif kind in (WANT_ENVELOPES, WANT_FILES):
                 check_list(body, "b32")
                 self._ask_ourselves(peer, kind, body)
             else:
@@ -91,6 +105,11 @@ class Exchange:
     def ask_readings(self, peer: int, channel: str, height: int) -> None:
         """Asks for the readings of a block's seals; what comes goes to `on_envelopes`."""
         self._send(peer, WANT_READINGS, [channel, height])
+
+    def ask_files(self, peer: int, hashes: Sequence[bytes]) -> None:
+        """Asks; what comes goes to `on_files`."""
+        for start in range(0, len(hashes), FILES_ASKED):
+            self._send(peer, WANT_FILES, list(hashes[start:start + FILES_ASKED]))
 
     def gone(self, peer: int) -> None:
         """A peer that left: its questions are void."""
@@ -126,7 +145,7 @@ class Exchange:
         """All that a peer asks, one after the other."""
         answers: dict[int, Callable[[int, Any], Awaitable[None]]] = {
             WANT_BLOCKS: self._answer_blocks, WANT_ENVELOPES: self._answer_envelopes,
-            WANT_READINGS: self._answer_readings}
+            WANT_READINGS: self._answer_readings, WANT_FILES: self._answer_files}
         try:
             while self._questions.get(peer):
                 kind, body = self._questions[peer].popleft()
@@ -143,20 +162,27 @@ class Exchange:
         self._send(peer, BLOCKS, [channel, first, [list(pair) for pair in pairs]])
 
     async def _answer_envelopes(self, peer: int, body: Any) -> None:
-        self._send_envelopes(peer, await self._store.pending_envelopes(body[:HASHES_ASKED]))
+        self._send_some(peer, ENVELOPES, await self._store.pending_envelopes(body[:HASHES_ASKED]))
 
     async def _answer_readings(self, peer: int, body: Any) -> None:
-        self._send_envelopes(peer, await self._store.envelopes_in(*body))
+        self._send_some(peer, ENVELOPES, await self._store.envelopes_in(*body))
 
-    def _send_envelopes(self, peer: int, envelopes: Sequence[bytes]) -> None:
+    async def _answer_files(self, peer: int, body: Any) -> None:
+        self._send_some(peer, FILES, await self.files_here(body[:FILES_ASKED]))
+
+    def _send_some(self, peer: int, kind: int, datas: Sequence[bytes]) -> None:
         """In as many frames as they need."""
         some: list[bytes] = []
         size = 0
-        for envelope in envelopes:
-            if size + len(envelope) > self._answer_bytes:
-                self._send(peer, ENVELOPES, some)
+        for data in datas:
+            if size + len(data) > self._answer_bytes:
+                self._send(peer, kind, some)
                 some, size = [], 0
-            some.append(envelope)
-            size += len(envelope) + 5
+            some.append(data)
+            size += len(data) + 5
         if some:
-            self._send(peer, ENVELOPES, some)
+            self._send(peer, kind, some)
+
+
+async def _no_files(hashes: Sequence[bytes]) -> list[bytes]:
+    return []

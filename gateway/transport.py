@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from gateway.config import split_address
 from gateway.connection import Connection, encode_frame
 
-CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS = range(6)  # kinds of frames
+# kinds of frames
+CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS, WANT_FILES, FILES = range(8)
 
 # What may wait for one peer. 16 MiB holds two largest frames, and some 10,000 votes: half a minute at full speed.
 QUEUE_BYTES = 16 << 20
