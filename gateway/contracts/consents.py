@@ -24,7 +24,7 @@ def note(store: State, found: Transaction) -> None:
     """Keeps the sender's will until the other's comes."""
     key = _key(found)
     waiting = [other for other in _waiting(store, found.sender) if store.get(other) is not None]
-    for other in waiting[:len(waiting) - WAITING + 1]:
+    for other in waiting[:max(0, len(waiting) - WAITING + 1)]:
         store.delete(other)
     store.put(key, cbor.encode([found.sender]))
     store.put(consents_key(found.sender), cbor.encode([*waiting[-WAITING + 1:], key]))

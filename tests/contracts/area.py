@@ -1,227 +1,165 @@
-"""Makes an area to settle in: real keys, seals and transactions, executed by the real ledger, without a network.
+"""Makes an area with a market to test with: a real Ledger over SQLite, participants with a point each, money, rules.
 
-    area = Area(folder)                             points 1 and 2 of ann and ben, an agent each; a grid account; rules
-    area.trade(slot_s, 1, 2, 55_000, 200)           ann's point buys of ben's: one book of their own, so at that price
-    area.run_day({1: [(120, 0)], 2: [(0, 200)]})    seals at every border, a block at each, until all slots are final
-    area.account("ann").balance_mc
+Names: `operator`, `grid`, participants `p0`, `p1`, ... of which `p<i>` owns point i + 1, served by the agent `m<i>`.
 """
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from firmware.wire import cbor, cose, genesis, header, state, trading, transaction
-from firmware.wire.transaction import Enrolment, PointEntry
+from firmware.wire import cose, genesis, trading, transaction
+from gateway.contracts import accounts
+from gateway.contracts.orders import id_of
 from gateway.ledger.ledger import Ledger, Outcome
-from gateway.market import records, rules
-from gateway.market.records import AccountRecord, BorderRecord, ClearingRecord, EntryRecord, MeterRecord, SlotRecord
+from gateway.ledger.tree import Draft
+from gateway.market import commitment, records, rules
+from gateway.market.records import AccountRecord, CalendarRecord, ClearingRecord, EntryRecord
 from tests.contracts.table import verdict
-from tests.ledger.world import AREA, START_S, World, key
+from tests.ledger.world import START_S, World, key, point_entry
 
-BALANCE_MC = 10**9  # of every owner at the genesis: 10,000 of the currency unit
-VEE = {"provisional_s": 300, "final_s": 600}
-MARKET = {"gate_s": 300, "price_max": 10**6}
+SLOT_S = 3600
+FIRST_S = START_S + SLOT_S  # the first slot that can be traded when rules are set in the first blocks
+MONEY_MC = 10_000_000
 
 
-class Area(World):
-    """An area and its one replica. owners: name by point; agents: name by point, each its own if not given; ratios,
-    starts: of points that are not (1, 1) and 0; rule_sets: changes of each rule set; parameters: of the chain."""
+class MarketWorld(World):
+    """A genesis with a grid, participants with points, and their first money."""
 
-    def __init__(self, folder: Path | None = None, points: Sequence[int] = (1, 2),
-                 owners: Mapping[int, str] | None = None, rule_sets: Mapping[str, Mapping[str, Any]] | None = None,
-                 slot_s: int = 3600, *, agents: Mapping[int, str] | None = None,
-                 ratios: Mapping[int, tuple[int, int]] | None = None, starts: Mapping[int, int | None] | None = None,
-                 created_s: int = START_S, parameters: Mapping[str, int] | None = None, model: str = "sdm120",
-                 replicas: int = 1):
-        super().__init__(replicas, ())
-        self.points, self.slot_s, self.created_s = list(points), slot_s, created_s
-        names = ("ann", "ben", "cem", "dan", "eve", "fay")
-        self.owners = dict(owners or {point: names[at % len(names)] for at, point in enumerate(self.points)})
-        self.agents = dict(agents or {point: f"agent {point}" for point in self.points})
-        self.epochs = dict.fromkeys(self.points, 1)
-        self.items: list[bytes] = []
-        self.forms = 0
-        enrolments = [self._person("operator"), self._person("grid"), self._person("dispatcher")]
-        enrolments += [self._person(name, "participant") for name in sorted({*self.owners.values()} - {"grid"})]
-        for name in sorted({*self.agents.values()}):
-            mine = [PointEntry(point, AREA, "trade", *(ratios or {}).get(point, (1, 1)), bytes(32), "eastron", model,
-                               f"s{point}", (starts or {}).get(point, 0), None)
-                    for point in self.points if self.agents[point] == name]
-            enrolments.append(transaction.enrol_body(self._request(name, "agent"),
-                                                     key(self.owners[mine[0].point]).kid, mine, ""))
-        balances = sorted([key(name).kid, BALANCE_MC] for name in {*self.owners.values(), "grid"})
-        self.genesis = genesis.encode(genesis.Genesis(
-            ("trade",), created_s, 1, genesis.parameters({"slot_s": slot_s, **(parameters or {})}), self.members,
-            enrolments, balances))
+    def __init__(self, owners: int, money_mc: int = MONEY_MC, parameters: dict[str, int] | None = None):
+        super().__init__(replicas=1, agents=(), parameters=parameters)
+        facts = genesis.decode(self.genesis)
+        enrolments = list(facts.enrolments) + [self._body("grid", "grid", [], "grid")]
+        for at in range(owners):
+            enrolments.append(self._body(f"p{at}", "participant", [], f"p{at}"))
+            enrolments.append(self._body(f"m{at}", "agent", [point_entry(at + 1)], f"p{at}"))
+        balances = sorted([key(f"p{at}").kid, money_mc] for at in range(owners)) if money_mc else []
+        self.genesis = genesis.encode(facts._replace(enrolments=enrolments, balances=balances))
         self.chain_id = genesis.chain_id(self.genesis)
-        self._temporary = tempfile.TemporaryDirectory() if folder is None else None
-        self.folder = Path(self._temporary.name) if self._temporary else Path(folder or "")
-        self.ledger = Ledger.open(self.folder, self.genesis)
-        self.now_s = created_s
-        for name in rules.NAMES:
-            changes = {"vee": VEE, "market": MARKET}.get(name, {}) | dict((rule_sets or {}).get(name, {}))
-            self.add(trading.RULE_SET, trading.rule_set_body(name, 1, 2, rules.make(name, changes)))
-        assert self.block(created_s + 1) == ["accepted"] * 4
-        self.block(created_s + 2)
-        self.first_s = self.calendar().clear_s
-        self.totals = {point: [(starts or {}).get(point) or 0, 0] for point in self.points}
 
-    # What goes into blocks.
+    def _body(self, name: str, role: str, points: list, owner: str) -> list:
+        return transaction.enrol_body(self.request(name, role, chain_id=cose.NO_CHAIN), key(owner).kid, points, "")
 
-    def add(self, kind: int, body: list, sender: str = "operator") -> bytes:
-        """Queues a transaction for the next block."""
-        item = self.tx(kind, body, sender, valid_until_s=self.created_s + 10**9)
-        self.items.append(item)
-        return item
+    def order(self, sender: str, side: int, price: int, wh: int, slot_s: int = FIRST_S, point: int | None = None,
+              scale: int = 0, flow: int = 0, form: int = 0, **tx: Any) -> bytes:
+        point = int(sender[1:]) + 1 if point is None else point
+        body = trading.order_body(trading.Order(slot_s, scale, side, flow, form, price, wh, point))
+        return self.tx(trading.ORDER, body, sender, **tx)
 
-    def put_seal(self, point: int, time_s: float, import_wh: int | None, export_wh: int | None = 0, **changes: Any
-                 ) -> None:
-        """Queues the next seal of a point with these registers, its last reading at time_s."""
-        changes.setdefault("meter_epoch", self.epochs[point])
-        found = self.seal(self.agents[point], point, int(time_s * 1000), import_wh, export_wh, **changes)
-        self.items.append(found.leaf)
+    def commit(self, sender: str, price: int, wh: int, slot_s: int = FIRST_S, nonce: bytes = b"") -> bytes:
+        digest = commitment.commitment(self.chain_id, key(sender).kid, slot_s, price, wh, nonce or nonce_of(sender))
+        return self.tx(trading.COMMIT, trading.commit_body(slot_s, digest), sender)
 
-    def trade(self, slot_s: int, buyer_point: int, seller_point: int, price: int, wh: int, form: int | None = None,
-              flow: int = 0) -> None:
-        """Queues a buy and a sell order of one price in an energy form of their own: they make one trade."""
-        self.forms = self.forms + 1 if form is None else form
-        for side, point in ((0, buyer_point), (1, seller_point)):
-            self.order(slot_s, side, point, price, wh, self.forms, flow)
+    def reveal(self, sender: str, price: int, wh: int, slot_s: int = FIRST_S, nonce: bytes = b"") -> bytes:
+        return self.tx(trading.REVEAL, trading.reveal_body(slot_s, price, wh, nonce or nonce_of(sender)), sender)
 
-    def order(self, slot_s: int, side: int, point: int, price: int, wh: int, form: int = 0, flow: int = 0) -> None:
-        order = trading.Order(slot_s, 0, side, flow, form, price, wh, point)
-        self.add(trading.ORDER, trading.order_body(order), self.owners[point])
+    def top_up(self, account: str, amount_mc: int, reference: str = "r", sender: str = "grid") -> bytes:
+        return self.tx(trading.TOP_UP, trading.money_body(key(account).kid, amount_mc, reference), sender)
 
-    def correct(self, point: int, slot_s: int, import_wh: int | None, export_wh: int | None,
-                quality: int = records.SUBSTITUTED, sender: str = "operator", reason: str = "read by hand") -> None:
-        self.add(transaction.CORRECTION, [point, slot_s, import_wh, export_wh, quality, reason, bytes(32)], sender)
+    def withdraw(self, account: str, amount_mc: int, reference: str = "r", sender: str = "grid") -> bytes:
+        return self.tx(trading.WITHDRAW, trading.money_body(key(account).kid, amount_mc, reference), sender)
 
-    def replace_meter(self, point: int, old: tuple[int | None, int | None], start: tuple[int | None, int | None],
-                      senders: Sequence[str] | None = None) -> None:
-        """Queues both wills; seals that are made from here on are of the new meter."""
-        for sender in senders or (self.agents[point], "operator"):
-            self.add(transaction.REPLACE_METER, [point, *old, "eastron", "sdm120", "new", *start], sender)
-        self.epochs[point] += 1
+    def deposit(self, account: str, amount_mc: int, sender: str = "grid") -> bytes:
+        return self.tx(trading.DEPOSIT, trading.deposit_body(key(account).kid, amount_mc), sender)
 
-    def replace_agent(self, point: int, name: str) -> None:
-        """Queues a new key for the point's agent; seals that are made from here on are of the new one."""
-        old = self.agents[point]
-        self.add(transaction.REPLACE_AGENT, [key(old).kid, self._request(name, "agent", self.chain_id)])
-        self.agents = {at: name if agent == old else agent for at, agent in self.agents.items()}
+    def rule_set(self, name: str, version: int, valid_from: int, changes: dict | None = None,
+                 sender: str = "operator") -> bytes:
+        return self.tx(trading.RULE_SET, trading.rule_set_body(name, version, valid_from, rules.make(name, changes)),
+                       sender)
 
-    # Blocks.
 
-    def block(self, time_s: int | None = None) -> list[str]:
-        """Executes what is queued; returns the verdicts in order."""
-        return [verdict(code) for code in self.execute(time_s).results]
+class Area:
+    """One ledger of such a world, block after block; verdicts as text."""
 
-    def execute(self, time_s: int | None = None) -> Outcome:
-        self.now_s = max(self.now_s, self.now_s if time_s is None else time_s)
-        items, self.items = self.items, []
-        return self.ledger.execute(self.ledger.stand().n + 1, ("trade", 0, self.now_s, items))
+    def __init__(self, world: MarketWorld, folder: Path):
+        self.world, self.folder = world, folder
+        self.ledger = Ledger.open(folder, world.genesis)
+        self.outcome: Outcome | None = None
 
-    def certify(self) -> None:
-        """Puts a quorum's certificate to every block that has none, as proofs and bills need it."""
-        for height in range(1, self.ledger.stand().heads[0][1] + 1):
-            found = self.ledger.header("trade", height)
-            assert found is not None and header.decode(found).height == height
-            self.ledger.put_certificate("trade", height, self.certificate(found))
+    def block(self, time_s: int, *items: bytes) -> list[str]:
+        """Executes one block of that time."""
+        stand = self.ledger.stand()
+        self.outcome = self.ledger.execute(stand.n + 1, ("trade", 0, time_s, items))
+        self.check_money()
+        return [verdict(code) for code in self.outcome.results]
 
-    def border_seals(self, time_s: int) -> None:
-        """Queues a seal of every point at a slot's border, with the registers of `totals`."""
-        for point in self.points:
-            self.put_seal(point, time_s, *self.totals[point])
+    def begin(self, time_s: int = START_S + 60, **changes: dict) -> None:
+        """All four rule sets, in force from the next block on, and that block: the calendar runs."""
+        height = self.ledger.height() + 2
+        assert self.block(time_s, *(self.world.rule_set(name, 1, height, changes.get(name))
+                                    for name in rules.NAMES)) == ["accepted"] * 4
+        assert self.block(time_s) == []
 
-    def run_day(self, energies: Mapping[int, Sequence[tuple[int, int]]], first_s: int | None = None,
-                is_final: bool = True) -> list[int]:
-        """Seals and blocks of as many slots as `energies` (register Wh per slot: import, export) has; returns them.
-
-        The block of a border comes 20 s after it. At the end all is final, unless told otherwise."""
-        first_s = self.first_s if first_s is None else first_s
-        count = max(len(rows) for rows in energies.values())
-        if self.now_s < first_s + 20:
-            self.border_seals(first_s)
-            self.block(first_s + 20)
-        slots = [first_s + at * self.slot_s for at in range(count)]
-        for at, slot_s in enumerate(slots):
-            for point, rows in energies.items():
-                self.totals[point][0] += rows[at][0]
-                self.totals[point][1] += rows[at][1]
-            self.border_seals(slot_s + self.slot_s)
-            self.block(slot_s + self.slot_s + 20)
-        if is_final:
-            self.finish(slots[-1])
-        return slots
-
-    def finish(self, slot_s: int) -> None:
-        """Empty blocks until a slot is final."""
-        while self.calendar().final_s <= slot_s:
-            deadline_s = self.ledger.deadline_s()
-            assert deadline_s is not None
-            self.block(max(deadline_s, self.now_s))
-
-    def reopen(self) -> None:
-        """The replica starts again from its disk."""
+    def restart(self) -> None:
         self.ledger.close()
         self.ledger = Ledger.open(self.folder)
 
-    # What the state says.
-
-    def value(self, state_key: bytes) -> bytes:
-        data = self.ledger.state_value(state_key)
-        assert data is not None, state_key
-        return data
-
     def account(self, name: str) -> AccountRecord:
-        return records.decode_account(self.value(records.account_key(key(name).kid)))
+        return accounts.load(self.state, key(name).kid)
+
+    def available(self, name: str) -> int:
+        return accounts.available_mc(self.account(name))
 
     def entries(self, name: str) -> list[EntryRecord]:
-        return [records.decode_entry(self.value(records.entry_key(key(name).kid, number)))
-                for number in range(1, self.account(name).entries + 1)]
+        kid = key(name).kid
+        found = [self.ledger.state_value(records.entry_key(kid, number))
+                 for number in range(1, self.account(name).entries + 1)]
+        assert None not in found and self.ledger.state_value(records.entry_key(kid, len(found) + 1)) is None
+        return [records.decode_entry(data) for data in found if data]
 
-    def slot(self, slot_s: int) -> SlotRecord:
-        return records.decode_slot(self.value(records.slot_key(slot_s)))
+    def clearing(self, slot_s: int = FIRST_S) -> ClearingRecord:
+        data = self.ledger.state_value(records.clearing_key(slot_s))
+        assert data is not None
+        return records.decode_clearing(data)
 
-    def energy(self, point: int, slot_s: int) -> tuple[int | None, int | None, str]:
-        row = next(row for row in self.slot(slot_s).energies if row.point == point)
-        return row.import_wh, row.export_wh, records.QUALITY_NAMES[row.quality]
+    def calendar(self) -> CalendarRecord | None:
+        data = self.ledger.state_value(records.CALENDAR_KEY)
+        return None if data is None else records.decode_calendar(data)
 
-    def clearing(self, slot_s: int) -> ClearingRecord:
-        return records.decode_clearing(self.value(records.clearing_key(slot_s)))
-
-    def calendar(self) -> records.CalendarRecord:
-        return records.decode_calendar(self.value(records.CALENDAR_KEY))
-
-    def meter(self, point: int) -> MeterRecord:
-        return records.decode_meter(self.value(records.meter_key(point)))
-
-    def border(self, point: int, slot_s: int) -> BorderRecord | None:
-        data = self.ledger.state_value(records.border_key(point, slot_s))
-        return None if data is None else records.decode_border(data)
-
-    def point(self, point: int) -> state.PointRecord:
-        return state.decode_point(self.value(state.point_key(point)))
+    @property
+    def state(self) -> Draft:
+        return Draft(self.ledger._tree)
 
     def check_money(self) -> None:
-        """What was minted is all balances; every account's entries make its balance; nothing else is held than what
-        open orders and unsettled purchases need; every slot's entries sum to 0."""
-        names = sorted({*self.owners.values(), "grid"})
-        accounts = [self.account(name) for name in names]
-        assert sum(account.balance_mc for account in accounts) == cbor.decode(self.value(records.MINTED_KEY))
-        sums: dict[int, int] = {}
-        for name, account in zip(names, accounts, strict=True):
-            rows = self.entries(name)
-            assert [row.number for row in rows] == list(range(1, len(rows) + 1))
-            assert sum(row.amount_mc for row in rows) == account.balance_mc
-            for row in rows:
-                if row.slot_s is not None:
-                    sums[row.slot_s] = sums.get(row.slot_s, 0) + row.amount_mc
-        assert not any(sums.values()), sums
+        """Money is neither made nor lost; what is held or deposited is never negative; entries tell every change."""
+        found = [records.decode_account(data) for _, data in self.ledger._tree.with_prefix(b"account/")]
+        assert sum(account.balance_mc for account in found) == accounts.minted_mc(self.state)
+        assert all(account.held_mc >= 0 and account.deposit_mc >= 0 for account in found)
 
-    def _person(self, name: str, role: str | None = None) -> list:
-        return transaction.enrol_body(self._request(name, role or name), key(name).kid, [], "")
+    def check_entries(self) -> None:
+        """Every balance is the sum of its numbered entries."""
+        for _, data in self.ledger._tree.with_prefix(b"account/"):
+            account = records.decode_account(data)
+            rows = [self.ledger.state_value(records.entry_key(account.address, number))
+                    for number in range(1, account.entries + 1)]
+            assert sum(records.decode_entry(row).amount_mc for row in rows if row) == account.balance_mc
 
-    def _request(self, name: str, role: str, chain_id: bytes = cose.NO_CHAIN) -> bytes:
-        return transaction.encode_enrolment(Enrolment(key(name).public, bytes(32), role, AREA, "pi", "software"),
-                                            key(name).kid, chain_id, key(name).signer.sign_digest)
+
+@contextmanager
+def area_of(folder: Path, owners: int = 3, money_mc: int = MONEY_MC, parameters: dict[str, int] | None = None,
+            **changes: dict) -> Iterator[Area]:
+    """An area whose calendar runs from START_S + 60 on; changes: of the rule sets, by name."""
+    area = Area(MarketWorld(owners, money_mc, parameters), folder)
+    try:
+        area.begin(**changes)
+        yield area
+    finally:
+        area.ledger.close()
+
+
+def nonce_of(name: str) -> bytes:
+    return key(name).kid * 2
+
+
+def order_id(item: bytes) -> bytes:
+    """The id of a signed order."""
+    return id_of(transaction.decode(cose.parse(item).payload))
+
+
+def refused(area: Area, time_s: int, items: Sequence[tuple[bytes, str]]) -> None:
+    """Each of these is refused for its reason, one block each, and nothing but sequences changes."""
+    for item, reason in items:
+        before = {k: v for k, v in area.ledger._tree.items() if not k.startswith(b"sequence/")}
+        assert area.block(time_s, item) == [reason], reason
+        after = {k: v for k, v in area.ledger._tree.items() if not k.startswith(b"sequence/")}
+        assert after == before, reason
