@@ -29,6 +29,8 @@ SHORTEST_WAIT_S = 0.002  # between two looks at a clock that is held
 # What nobody waits for to decide rides along with what comes next, or goes alone after so long. Of three messages of
 # each decision and replica the header vote is such a one, with its own sync and a turn of each peer's loop.
 PATIENCE_S = 0.003
+# And those of the others are looked at together: the last of them is not needed, mostly, and dropped unchecked.
+HEADERS_S = 0.001
 CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to the ledger
 # A visit to the votes thread and back costs 0.2 to 0.5 ms of waiting for the interpreter, of which a decision makes
 # three. On a disk that is quicker than that (a good SSD syncs in 0.1 ms) the loop writes by itself. A write that takes
@@ -84,8 +86,8 @@ class Votes(Protocol):
 class Rooms(Protocol):
     """What the driver asks of the rest of the node; `execute` and `certify` run in the ledger's thread."""
 
-    def send(self, to: int | None, data: bytes) -> None:
-        """A consensus message to one peer, or to all."""
+    def send_all(self, sends: Sequence[Send]) -> None:
+        """Consensus messages, each to one peer or to all; they leave at once."""
 
     async def judge(self, check: Check) -> str | None:
         """None = a good batch; else the reason why it is not."""
@@ -128,6 +130,7 @@ class Driver:
         self.ledger_pool = ThreadPoolExecutor(1, "ledger")
         self._votes_pool = ThreadPoolExecutor(1, "votes")
         self._inbox: list[bytes] = []
+        self._header_votes: list[bytes] = []  # of others
         self._ready: deque[Ready] = deque()
         self._is_obeying = False  # a write is under way, or what follows it
         self._quick_after = TRUSTED_AFTER  # quick writes in the thread until the loop writes by itself
@@ -135,6 +138,7 @@ class Driver:
         self._is_in_ledger = False
         self._certifying: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
         self._last_executed = last_executed
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -165,6 +169,11 @@ class Driver:
     def receive(self, data: bytes) -> None:
         """A consensus message of any peer. All that come in one turn of the loop are one call of the replica: what
         follows a call (time looked at, timer, one write, one record for each peer) costs more than a vote itself."""
+        if data[:1] == b"h":
+            if not self._header_votes:
+                self._reading = self._loop.call_later(HEADERS_S, self._receive_headers)
+            self._header_votes.append(data)
+            return
         if not self._inbox:
             self._loop.call_soon(self._receive_all)
         self._inbox.append(data)
@@ -185,7 +194,7 @@ class Driver:
     async def stop(self) -> None:
         """Ends tasks and threads; what is being written is written."""
         self._is_stopped = True
-        for timer in (self._timer, self._certifying, self._patience):
+        for timer in (self._timer, self._certifying, self._patience, self._reading):
             if timer:
                 timer.cancel()
         for task in self._tasks:
@@ -198,6 +207,10 @@ class Driver:
 
     def _receive_all(self) -> None:
         datas, self._inbox = self._inbox, []
+        self._call(lambda now: self._replica.receive_all(datas, now))
+
+    def _receive_headers(self) -> None:
+        datas, self._header_votes = self._header_votes, []
         self._call(lambda now: self._replica.receive_all(datas, now))
 
     def _call(self, action: Callable[[Now], Ready]) -> None:
@@ -296,10 +309,11 @@ class Driver:
         self._is_obeying = False
 
     def _follow(self, group: list[Ready]) -> None:
-        """Everything after the write."""
+        """Everything after the write: first what others wait for."""
+        sends = [send for ready in group for send in ready.send]
+        if sends:
+            self._rooms.send_all(sends)
         for ready in group:
-            for send in ready.send:
-                self._send(send)
             for check in ready.check:
                 self.spawn(self._check(check), "check")
             for decision in ready.decided:
@@ -318,9 +332,6 @@ class Driver:
         if text not in self.alarms:
             logger.error("alarm: %s", text)
             self.alarms.append(text)
-
-    def _send(self, send: Send) -> None:
-        self._rooms.send(send.to, send.data)
 
     async def _check(self, check: Check) -> None:
         reason = await self._rooms.judge(check)

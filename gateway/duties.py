@@ -9,7 +9,7 @@ from firmware.wire import certificate as certificate_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import Refused
 from gateway.boots import Boots
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Send
 from gateway.driver import Driver
 from gateway.exchange import Exchange
 from gateway.ingest import verify
@@ -56,8 +56,8 @@ class Duties:
 
     # what driver.Rooms asks for
 
-    def send(self, to: int | None, data: bytes) -> None:
-        self.transport.send(to, CONSENSUS, data)
+    def send_all(self, sends: Sequence[Send]) -> None:
+        self.transport.send_all(CONSENSUS, sends)
 
     async def judge(self, check: Check) -> str | None:
         reason, lacking = await self.ingest.check_batch(check.batch.items)

@@ -11,7 +11,7 @@ import contextlib
 import random
 import ssl
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.config import split_address
@@ -86,6 +86,7 @@ class Transport:
         self._peers = {index: Peer(index, mesh.addresses[index])
                        for index in range(len(mesh.key_hashes)) if index != mesh.index}
         self._flushing: list[Peer] = []
+        self._is_flush_due = False
         self._strangers: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._dialling: list[asyncio.Task[None]] = []
@@ -110,11 +111,14 @@ class Transport:
 
     def send(self, to: int | None, kind: int, body: object) -> None:
         """Queues a frame for one peer, or for all (encoded once); leaves at the end of this turn of the loop."""
-        frame = encode_frame(kind, body)
-        for peer in self._peers.values() if to is None else (self._peers[to],):
-            peer.put(kind, frame)
-            if peer.connection and not peer.is_flush_due:
-                self._flush_soon(peer)
+        self._put(to, kind, body)
+        self._flush_soon()
+
+    def send_all(self, kind: int, bodies: Iterable[tuple[int | None, object]]) -> None:
+        """The same for frames that are all there is for now: they leave at once, as one write for each peer."""
+        for to, body in bodies:
+            self._put(to, kind, body)
+        self._flush()
 
     def connected(self) -> list[int]:
         """The peers at the other end of an open connection."""
@@ -153,7 +157,7 @@ class Transport:
             old.abort("replaced")
         else:
             self._on_peer(peer.index, True)
-        self._flush_soon(peer)
+        self._wake(peer)
         return True
 
     def framed(self, connection: Connection, kind: int, body: object) -> None:
@@ -164,7 +168,7 @@ class Transport:
     def writable(self, connection: Connection) -> None:
         """Room again."""
         if connection.index is not None:
-            self._flush_soon(self._peers[connection.index])
+            self._wake(self._peers[connection.index])
 
     def closed(self, connection: Connection, reason: str) -> None:
         """Gone; who dials does so again."""
@@ -206,12 +210,29 @@ class Transport:
             await asyncio.wait_for(asyncio.get_running_loop().create_connection(lambda: connection, host, port), DIAL_S)
             await connection.over.wait()
 
-    def _flush_soon(self, peer: Peer) -> None:
+    def _put(self, to: int | None, kind: int, body: object) -> None:
+        frame = encode_frame(kind, body)
+        for peer in self._peers.values() if to is None else (self._peers[to],):
+            peer.put(kind, frame)
+            self._mark(peer)
+
+    def _mark(self, peer: Peer) -> None:
         if peer.connection and not peer.is_flush_due:
             peer.is_flush_due = True
-            if not self._flushing:
-                asyncio.get_running_loop().call_soon(self._flush)
             self._flushing.append(peer)
+
+    def _wake(self, peer: Peer) -> None:
+        self._mark(peer)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._flushing and not self._is_flush_due:
+            self._is_flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush_due)
+
+    def _flush_due(self) -> None:
+        self._is_flush_due = False
+        self._flush()
 
     def _flush(self) -> None:
         peers, self._flushing = self._flushing, []

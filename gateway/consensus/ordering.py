@@ -9,12 +9,14 @@ The last line needs no vote of one's own: q COMMITs of one view prove that q - f
 prepared, so a replica that stopped, or whose clock refused the proposal, still learns what was decided.
 """
 
+from collections.abc import Iterator
+
 from firmware.wire.errors import Refused, check
 from gateway.consensus import durable, messages
 from gateway.consensus.core import Core
 from gateway.consensus.log import Certificate, Slot
 from gateway.consensus.messages import NULL_DIGEST, STATUS_SLOTS, Prepared, Vote, decode_batch, digest_of, encode_batch
-from gateway.consensus.types import Batch, Check, Decision
+from gateway.consensus.types import Batch, Check, Decision, Item
 
 # Messages for a view that is not yet active here, of one sender: twice the slots that may be under way, in bytes eight
 # full batches (the usual depth).
@@ -36,23 +38,22 @@ class Ordering(Core):
                 n = self._accepted_high + 1
             if n not in self._log or n - self.last_executed > self._settings.depth:
                 return
+            items: list[Item] = []
             if self._pool.is_due(self._now, self._accepted_high == self.last_decided):
                 items = self._pool.take(n)
-            elif self._now.label_ms >= self._heartbeat_ms():
-                items = []
-            else:
+            elif self._now.label_ms < self._heartbeat_ms():
                 return
             newest_s = max(self._newest_time_s(), self._now.label_ms // 1000)
-            self._propose_batch(n, Batch(self._settings.channel, self.view, newest_s,
-                                         tuple(item.data for item in items)))
+            batch = Batch(self._settings.channel, self.view, newest_s, tuple(item.data for item in items))
+            self._propose_batch(n, batch, tuple(item.key for item in items))
 
-    def _propose_batch(self, n: int, batch: Batch) -> None:
+    def _propose_batch(self, n: int, batch: Batch, keys: tuple[bytes, ...]) -> None:
         data = encode_batch(batch)
         digest = digest_of(data)
         slot = self._log.slot(n)
         signed = self._mail.sign(Vote(messages.PRE_PREPARE, self.view, n, digest, self.index))
         slot.pre_prepare, slot.digest, slot.is_checked = signed, digest, True
-        self._log.put(digest, data, batch)
+        self._log.put(digest, data, batch).keys = keys
         self._accepted_high = n
         self._send(signed, batch=data)
         self._accept(slot)
@@ -69,8 +70,7 @@ class Ordering(Core):
         check(vote.sender == vote.view % self.size, "not_permitted", vote.view % self.size, vote.sender)
         if self._is_past(vote) or not self._is_present(vote, signed, data):
             return
-        # The bound is on what waits for its predecessors; an honest primary is never further ahead.
-        if vote.n > self._accepted_high + max(STATUS_SLOTS, 2 * self._settings.depth):
+        if vote.n > self._accepted_high + self._ahead_limit:
             self.dropped += 1
             return
         slot = self._log.slot(vote.n)
@@ -114,6 +114,18 @@ class Ordering(Core):
         """Will not vote for this proposal; if others do it is learned from their COMMITs, if not the timer runs out."""
         slot.is_refused = True
         self._count(refused)
+
+    @property
+    def _ahead_limit(self) -> int:
+        """How many proposals may wait for their predecessors; an honest primary is never further ahead."""
+        return max(STATUS_SLOTS, 2 * self._settings.depth)
+
+    def _unjudged(self) -> Iterator[Slot]:
+        """The slots beyond what is accepted, by rising n: whose proposals may wait for their check."""
+        for n in range(self._accepted_high + 1, self._accepted_high + self._ahead_limit + 1):
+            slot = self._log.get(n)
+            if slot is not None:
+                yield slot
 
     def _accept_next(self) -> None:
         """Accepts proposals in the order of n, as far as they are checked and timely."""

@@ -106,7 +106,7 @@ class Replica(Restoring):
     def checked(self, digest: bytes, reason: str | None, now: Now) -> Ready:
         """The answer to a `Check`: None = good, else a reason of the closed list."""
         self._now = now
-        for slot in self._log:
+        for slot in self._unjudged():
             if slot.digest == digest and not slot.is_accepted and not slot.is_refused:
                 slot.is_checked = True
                 if reason is not None:

@@ -23,7 +23,7 @@ from gateway.config import load_gateway
 from gateway.connection import tls_contexts
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Settings
+from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Send, Settings
 from gateway.driver import Driver
 from gateway.ledger.votes import VoteLog
 from gateway.transport import CONSENSUS, Mesh, Transport
@@ -53,8 +53,8 @@ class Rooms:
         self.submitted_at: dict[int, float] = {}
         self.took_ms: list[float] = []
 
-    def send(self, to: int | None, data: bytes) -> None:
-        self.transport.send(to, CONSENSUS, data)
+    def send_all(self, sends: Sequence[Send]) -> None:
+        self.transport.send_all(CONSENSUS, sends)
 
     async def judge(self, check: Check) -> str | None:
         return None

@@ -1,12 +1,15 @@
 """Checks the codecs: inverse, one form each, strict, and that any bytes end in a message or a Refused."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware.wire import cbor
+from firmware.wire import cbor, cose
+from firmware.wire.certificate import Member
 from firmware.wire.errors import REASONS, Refused
-from gateway.consensus import messages
+from gateway.consensus import keys, messages
 from gateway.consensus.messages import (
     Checkpoint,
     Data,
@@ -63,6 +66,49 @@ def test_changed_payload_is_refused_or_means_what_it_says(message: messages.Mess
     except Refused:
         return
     assert messages.encode(found, 0) == bytes(payload)
+
+
+KID, KEY = bytes(8), bytes(64)
+
+
+@given(st.binary(max_size=300) | any_message.map(lambda message: messages.encode(message, 0)), st.data())
+def test_quick_reading_of_a_signed_message_is_the_plain_one(payload: bytes, data: st.DataObject) -> None:
+    """Whole, cut, or with a byte changed: `keys.parse` takes what `cose.parse` takes, reads it alike, refuses alike."""
+    message = bytearray(cose.assemble(KID, payload, KEY))
+    at = data.draw(st.integers(0, len(message)))
+    if data.draw(st.booleans()):
+        del message[at:]
+    elif at < len(message):
+        message[at] = data.draw(st.integers(0, 255))
+    told = []
+    for parse in (cose.parse, keys.parse):
+        try:
+            told.append(parse(bytes(message)))
+        except Refused as refused:
+            told.append(refused.reason)
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("size", [0, 23, 24, 150, 255, 256, 70_000])
+def test_signed_digest_is_that_of_cose(size: int) -> None:
+    seen: list[bytes] = []
+
+    class Signer:
+        def public_key(self) -> bytes:
+            return b"key"
+
+        def sign_digest(self, digest: bytes) -> bytes:
+            seen.append(digest)
+            return KEY
+    chain = hashlib.sha256(b"chain").digest()
+    ring = keys.CoseKeys(Signer(), [Member(KID, b"key", bytes(32))], chain,
+                         lambda key, digest, signature: digest == seen[-1])
+    for kind in ("pbft", "header"):
+        signed = ring.sign(kind, bytes(size))
+        assert seen[-1] == cose.digest(bytes(size), kind, chain) and signed == cose.assemble(KID, bytes(size), KEY)
+        assert ring.open(kind, signed) == (0, bytes(size))
+    with pytest.raises(Refused, match="bad_signature"):
+        ring.open("pbft", ring.sign("header", bytes(size)))
 
 
 @given(st.binary(max_size=80))
