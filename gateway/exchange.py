@@ -4,8 +4,9 @@ Beside the consensus, in frames of their own (CONSENSUS has kind 0): `WANT_BLOCK
 by `BLOCKS [channel, first, [[block, certificate], ...]]`, as many from the first as fit a frame; `WANT_ENVELOPES
 [payload hash, ...]` (of seals in no block yet) and `WANT_READINGS [channel, height]` (of all seals of a block) by
 `ENVELOPES [envelope, ...]`, those that are here; `WANT_FILES [hash, ...]` (evidence, certified files) by `FILES [bytes,
-...]`. Nobody is believed: blocks are checked by the ledger, envelopes by ingest, files by their hash. A peer's questions are answered one at a time, from a reader of its own, so that asking much costs the asker
-time and the consensus none.
+...]`. Nobody is believed: blocks are checked by the ledger, envelopes by ingest, files by their hash. A peer's
+questions are answered one at a time, from a reader of its own, so that asking much costs the asker time and the
+consensus none.
 """
 
 import asyncio
