@@ -1,4 +1,5 @@
-"""`gridseal proof export`: makes the proof file of any committed reading, from a replica's folder (running or not)."""
+"""`gridseal proof export`: makes the proof file of any committed reading, or of a block's header with the signatures of
+the light nodes that witnessed it, from a replica's folder (running or not)."""
 
 from __future__ import annotations
 
@@ -9,13 +10,15 @@ import time
 from pathlib import Path
 
 from deploy.errors import NoAnswer
-from firmware.wire import cbor, proof
+from firmware.wire import headerfile, proof
 from firmware.wire import reading as reading_codec
 from firmware.wire.errors import Refused
-from gateway.ledger.proofs import prove_reading
+from gateway.config import load_gateway
+from gateway.ledger.proofs import prove_header, prove_reading
 from gateway.ledger.reader import Reader
 
 LOOK_S = 0.5
+WITNESSED = "witnessed"  # in place of a height: the newest header that a light node has signed
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -31,8 +34,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     export.add_argument("--from", type=int, dest="from_ms", metavar="UNIX_MS",
                         help="its first reading at or after this time (default: its newest)")
     export.add_argument("--seal", action="store_true", help="prove the whole seal instead of one reading")
-    export.add_argument("--header", type=int, metavar="HEIGHT", help="a block's header and certificate instead")
-    export.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for a reading that is to come")
+    export.add_argument("--header", type=_height, metavar="HEIGHT", help="a block's header with its light nodes' "
+                        f"signatures instead; {WITNESSED}: the newest that has any")
+    export.add_argument("--witnesses", type=int, default=0, metavar="K", help="with --header: at least so many")
+    export.add_argument("--wait", type=float, default=0.0, metavar="SECONDS", help="for what is to come")
     export.add_argument("--json", action="store_true", help="one JSON object instead of text")
     export.set_defaults(run=_export)
 
@@ -42,12 +47,13 @@ def _export(args: argparse.Namespace) -> int:
         raise ValueError("name what to prove: --point N, or --header HEIGHT")
     end = time.monotonic() + args.wait
     while True:
-        with contextlib.closing(Reader.open(args.area_folder / f"replica-{args.replica}" / "data")) as reader:
-            found = _header(reader, args.header) if args.header is not None else _reading(reader, args)
+        home = args.area_folder / f"replica-{args.replica}"
+        with contextlib.closing(Reader.open(home / "data")) as reader:
+            found = _header(reader, args, home) if args.header is not None else _reading(reader, args)
         if found is not None:
             break
         if time.monotonic() >= end:
-            raise NoAnswer("not in the ledger, or not certified yet; --wait SECONDS waits for it")
+            raise NoAnswer("not in the ledger, or not certified or witnessed yet; --wait SECONDS waits for it")
         time.sleep(LOOK_S)
     data, facts = found
     args.file.write_bytes(data)
@@ -57,11 +63,17 @@ def _export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _header(reader: Reader, height: int) -> tuple[bytes, dict[str, int]] | None:
-    header, certificate = reader.header("trade", height), reader.certificate("trade", height)
-    if header is None or certificate is None:
+def _header(reader: Reader, args: argparse.Namespace, home: Path) -> tuple[bytes, dict[str, int]] | None:
+    height = reader.newest_witnessed()[0] if args.header == WITNESSED else args.header
+    if not height or reader.certificate("trade", height) is None:
         return None
-    return cbor.encode([header, certificate, 0]), {"height": height}
+    data = prove_header(reader, "trade", height, load_gateway(home / "gateway.toml").area)
+    k = len(headerfile.decode(data).witnessing.signatures)
+    return None if k < args.witnesses else (data, {"height": height, "witnesses": k})
+
+
+def _height(text: str) -> int | str:
+    return WITNESSED if text == WITNESSED else int(text)
 
 
 def _reading(reader: Reader, args: argparse.Namespace) -> tuple[bytes, dict[str, int]] | None:

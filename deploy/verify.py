@@ -12,12 +12,14 @@ import sys
 from pathlib import Path
 
 from firmware.crypto.openssl import verify_digest
-from firmware.wire import certificate, genesis, proof
+from firmware.wire import certificate, genesis, headerfile, proof, witness
 from firmware.wire.errors import Refused
+from firmware.wire.headerfile import Counted
 
-FILE_BYTES = proof.PROOF_BYTES  # larger than any file of ours: something else
+FILE_BYTES = max(proof.PROOF_BYTES, headerfile.FILE_BYTES)  # larger than any file of ours: something else
 MARKS = ("clock not synchronised", "clock implausible", "register fell", "register jumped", "late",
          "firmware not certified", "heights lost before it")
+SHOWN = 8  # kids in one line
 UNREADABLE = ("malformed", "oversize", "too_deep", "unreadable")
 
 
@@ -25,11 +27,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("verify", help="check a proof, a seal or a header, offline", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind, purpose in (("proof", "one reading, down to its bytes"), ("seal", "one seal in its block"),
-                          ("header", "one block header and its certificate")):
+                          ("header", "one block header, its certificate, and who co-signed it")):
         one = kinds.add_parser(kind, help=purpose,
                                epilog=f"example: gridseal verify {kind} FILE --trust genesis.cbor")
         one.add_argument("file", type=Path)
         one.add_argument("--trust", type=Path, required=True, metavar="GENESIS", help="the genesis file you trust")
+        one.add_argument("--witnesses", type=int, default=0, metavar="K",
+                         help="demand that at least K light nodes have co-signed the block's header")
         one.add_argument("--json", action="store_true", help="one JSON object instead of text")
         one.set_defaults(run=run)
 
@@ -45,26 +49,58 @@ def run(args: argparse.Namespace) -> int:
     except Refused as error:
         return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
     try:
-        values, lines = _check(args.kind, data, genesis_bytes)
+        values, lines = _check(args.kind, data, genesis_bytes, args.witnesses)
     except Refused as error:
         code = 2 if error.reason in UNREADABLE else 1
         return _say(args, code, {"reason": error.reason}, f"{'unreadable' if code == 2 else 'BAD'}: {error}")
     return _say(args, 0, values, "\n".join(lines))
 
 
-def _check(kind: str, data: bytes, genesis_bytes: bytes) -> tuple[dict[str, object], list[str]]:
+def _check(kind: str, data: bytes, genesis_bytes: bytes, needed: int) -> tuple[dict[str, object], list[str]]:
     if kind == "header":
-        top, voted = proof.check_header_file(data, genesis_bytes, verify_digest)
-        chain = genesis.decode(genesis_bytes)
-        values: dict[str, object] = {"height": top.height, "time_s": top.time_s, "signers": len(voted.signers)}
-        return values, ["good: a certified header", *_trust_lines(top.height, top.time_s, len(voted.signers),
-                                                                   len(chain.members), chain.speed)]
+        return _check_header(data, genesis_bytes, needed)
     wanted = proof.OF_READING if kind == "proof" else proof.OF_SEAL
     found = proof.decode(data).name
     if found != wanted:
         raise Refused("wrong_version", wanted, found)
     report = proof.check_proof(data, genesis_bytes, verify_digest)
-    return _report_values(report), _report_lines(report)
+    values, lines = _witness_facts(report.counted, needed)
+    return {**_report_values(report), **values}, _report_lines(report) + lines
+
+
+def _check_header(data: bytes, genesis_bytes: bytes, needed: int) -> tuple[dict[str, object], list[str]]:
+    """A header file, or a header message as it was on the broker, which proves no witness."""
+    if _is_message(data):
+        top, voted = headerfile.check_message(data, genesis_bytes, verify_digest)
+        members, speed, counted = len(genesis.decode(genesis_bytes).members), genesis.decode(genesis_bytes).speed, None
+    else:
+        report = headerfile.check_file(data, genesis_bytes, verify_digest)
+        top, voted, counted = report.top, report.certificate, report.counted
+        members, speed = len(report.members), report.speed
+    values, lines = _witness_facts(counted, needed)
+    signers = len(voted.signers)
+    return ({"height": top.height, "time_s": top.time_s, "signers": signers, **values},
+            ["good: a certified header", *_trust_lines(top.height, top.time_s, signers, members, speed), *lines])
+
+
+def _is_message(data: bytes) -> bool:
+    try:
+        witness.decode_header_message(data)
+    except Refused:
+        return False
+    return True
+
+
+def _witness_facts(counted: Counted | None, needed: int) -> tuple[dict[str, object], list[str]]:
+    """What light nodes have co-signed, for JSON and for people; Refused `too_few_signers` when that is not enough."""
+    k = 0 if counted is None else len(counted.kids)
+    if k < needed:
+        raise Refused("too_few_signers", f"{needed} light nodes", k)
+    if counted is None:
+        return {"witnesses": None}, []
+    names = [kid.hex() for kid in counted.kids]
+    return ({"witnesses": {"k": k, "n": counted.n, "area": counted.area, "kids": names}},
+            [f"{k} of {counted.n} light nodes co-signed" + (f": {', '.join(names)}" if 0 < k <= SHOWN else "")])
 
 
 def _report_values(report: proof.Report) -> dict[str, object]:

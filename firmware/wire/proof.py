@@ -2,12 +2,13 @@
 
 Bottom up: the reading is a leaf of its seal; the seal is a leaf of a block and its result code says that it was taken;
 the block's meta names the state in which the agent's key was enrolled for the point; the header is certified by q
-replicas of the genesis' set. Every byte of the file is checked: a flipped bit is refused.
+replicas of the genesis' set. Where light nodes co-signed that header, their signatures are in it (headerfile.py). Every
+byte of the file is checked: a flipped bit is refused.
 """
 
 from collections import namedtuple
 
-from firmware.wire import cbor, certificate, cose, genesis, header, merkle, seal, state
+from firmware.wire import cbor, certificate, cose, genesis, header, headerfile, merkle, seal, state
 from firmware.wire import reading as reading_codec
 from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
@@ -16,6 +17,7 @@ VERSION = 1
 PROOF_BYTES = 256 * 1024
 OF_READING = "gridseal-proof"  # the file's name for itself
 OF_SEAL = "gridseal-seal"  # the same without a reading: empty bytes, index 0, no path
+WITNESSES = 64  # in a proof file, some 900 bytes each; a header file holds them all
 MARKED = 256  # result codes from here on are 256 + mark bits; below, 0 is good and the rest are reasons
 
 Proof = namedtuple("Proof", (
@@ -24,17 +26,18 @@ Proof = namedtuple("Proof", (
     "seal", "seal_index", "seal_size", "seal_path",  # COSE bytes, leaf of the block
     "meta", "meta_path", "results",  # leaf 0, its path, every result code of the block
     "bucket", "bucket_path",  # [[key, value], ...] of the state's bucket with the agent's record, 12 hashes
-    "header", "certificate", "witnesses"))
+    "header", "certificate", "witnesses"))  # witnesses: a headerfile.Witnessing, or () where nobody co-signed
 _KINDS = ("u", "t", "b32", "b", "u", "l", "b", "u", "u", "l", "b", "l", "l", "l", "l", "b80", "b", "l")
 
 Report = namedtuple("Report", ("reading", "seal", "agent", "meta", "height", "time_s", "marks", "signers", "members",
-                               "speed"))
+                               "speed", "counted"))  # counted: a headerfile.Counted, or None
 
 
 def encode(proof):
     """Returns the file's bytes: one deterministic CBOR array."""
     fields = list(proof)
     fields[13] = [list(pair) for pair in proof.bucket]
+    fields[17] = headerfile.witnessing_fields(proof.witnesses) if proof.witnesses else []
     return cbor.encode(fields)
 
 
@@ -57,7 +60,10 @@ def decode(data):
     check_list(fields[12], "u")
     for pair in fields[13]:
         check_fields(pair, ("b", "b"))
-    check(not fields[17], "malformed", "no witness yet", len(fields[17]))
+    if fields[17]:
+        fields[17] = headerfile.read_witnessing(fields[17])
+        count = len(fields[17].signatures)
+        check(0 < count <= WITNESSES, "malformed", WITNESSES, count)  # nothing is written in one way only
     return Proof(*fields)
 
 
@@ -71,16 +77,20 @@ def check_proof(data, genesis_bytes, verify_digest):
     chain_id = genesis.chain_id(genesis_bytes)
     check(proof.chain_id == chain_id, "wrong_chain", chain_id, proof.chain_id)
     sealed, fields, reading = _check_reading(proof)
-    meta = _check_block(proof, chain, chain_id)
+    meta = headerfile.check_meta(proof.header, proof.meta, proof.meta_path, chain, chain_id)
     result = _check_inclusion(proof, meta)
     agent = _check_agent(proof, meta, fields)
     cose.check(sealed, "seal", chain_id, agent.public_key, verify_digest)
     voted = certificate.decode(proof.certificate)
     certificate.check_certificate(voted, proof.header, chain.members, meta.epoch, meta.channel, chain_id, verify_digest)
+    counted = None
+    if proof.witnesses:
+        check(proof.witnesses.area == agent.area, "wrong_area", agent.area, proof.witnesses.area)
+        counted = headerfile.check_witnessing(proof.witnesses, proof.header, meta, chain_id, verify_digest)
     top = header.decode(proof.header)
     marks = result - MARKED if result >= MARKED else 0
     return Report(reading, fields, agent, meta, top.height, top.time_s, marks, len(voted.signers), len(chain.members),
-                  chain.speed)
+                  chain.speed, counted)
 
 
 def _check_reading(proof):
@@ -98,19 +108,6 @@ def _check_reading(proof):
     merkle.check_path(merkle.leaf_hash(proof.reading), proof.reading_index, fields.count, proof.reading_path,
                       fields.root)
     return sealed, fields, reading
-
-
-def _check_block(proof, chain, chain_id):
-    top = header.decode(proof.header)
-    meta = header.decode_meta(proof.meta)
-    check(meta.chain_id == chain_id, "wrong_chain", chain_id, meta.chain_id)
-    check(meta.height == top.height, "wrong_height", top.height, meta.height)
-    check(meta.channel in chain.channels, "wrong_channel", chain.channels, meta.channel)
-    check(meta.epoch == 0, "wrong_epoch", 0, meta.epoch)
-    set_hash = certificate.set_hash(chain.members)
-    check(meta.set_hash == set_hash, "wrong_set", set_hash, meta.set_hash)
-    merkle.check_path(merkle.leaf_hash(proof.meta), 0, meta.count + 1, proof.meta_path, top.root)
-    return meta
 
 
 def _check_inclusion(proof, meta):
@@ -135,17 +132,3 @@ def _check_agent(proof, meta, fields):
             check(fields.point in agent.points, "not_its_point", agent.points, fields.point)
             return agent
     check(False, "not_enrolled", fields.kid, None)
-
-
-def check_header_file(data, genesis_bytes, verify_digest, channel="trade", epoch=0):
-    """Returns (Header, Certificate) of a file `[header, certificate, witness count]` (the retained topic's payload).
-
-    The same checks as a light node makes on a header of the genesis' set; Refused with the reason otherwise.
-    """
-    fields = cbor.decode(data)
-    check_fields(fields, ("b80", "b", "u"))
-    chain = genesis.decode(genesis_bytes)
-    voted = certificate.decode(fields[1])
-    certificate.check_certificate(voted, fields[0], chain.members, epoch, channel, genesis.chain_id(genesis_bytes),
-                                  verify_digest)
-    return header.decode(fields[0]), voted

@@ -1,4 +1,4 @@
-"""Makes proofs from a ledger: what acks and receipts are built of, and the proof file of one reading.
+"""Makes proofs from a ledger: what acks and receipts are built of, proof files of readings, header files.
 
 A proof is made from what is stored and checked nowhere here: whoever gets it checks it against the genesis alone.
 """
@@ -6,10 +6,12 @@ A proof is made from what is stored and checked nowhere here: whoever gets it ch
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmware.wire import merkle, proof, state
+from firmware.wire import headerfile, merkle, proof, state
 from firmware.wire.errors import Refused
+from firmware.wire.headerfile import CoSignature, Witnessing
 from gateway.ledger.history import state_at
 from gateway.ledger.reader import Reader
+from gateway.ledger.tree import StateTree
 
 
 class ItemProof(NamedTuple):
@@ -69,10 +71,40 @@ def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:
         bucket = state.bucket_of(state.agent_key(found.seal.kid))
         hashes = [merkle.leaf_hash(data) for data in found.readings]
         item = proven.items[0]
+        area = state.decode_agent(tree.get(state.agent_key(found.seal.kid)) or b"").area
+        witnesses = witnessing(reader, tree, found.channel, found.height, area, proof.WITNESSES)
         return proof.encode(proof.Proof(
             proof.VERSION, proof.OF_READING, reader.chain_id,
             found.readings[reading_index], reading_index, merkle.path(hashes, reading_index),
             item.leaf, item.leaf_index, item.size, item.path,
             proven.meta, proven.meta_path, proven.results,
             tree.bucket(bucket), tree.path(bucket),
-            proven.header, proven.certificate, []))
+            proven.header, proven.certificate, witnesses if witnesses.signatures else ()))
+
+
+def prove_header(reader: Reader, channel: str, height: int, area: str) -> bytes:
+    """The header file of a certified block, with all that the area's light nodes have signed under its header by now.
+
+    ValueError when there is no such block, Refused `too_few_signers` while it has no certificate."""
+    with reader.store.reading():
+        proven = prove_items(reader, channel, height, [])
+        tree = state_at(reader, channel, height)
+        witnesses = witnessing(reader, tree, channel, height, area, headerfile.SIGNATURES)
+    return headerfile.encode(headerfile.HeaderFile(
+        headerfile.VERSION, headerfile.NAME, reader.chain_id, proven.header, proven.certificate, proven.meta,
+        proven.meta_path, witnesses))
+
+
+def witnessing(reader: Reader, tree: StateTree, channel: str, height: int, area: str, limit: int) -> Witnessing:
+    """Up to `limit` signatures under a block's header, with what proves who their keys are; tree: that block's state.
+
+    Whose record that state does not hold as a light node of the area (revoked in that very block) is left out."""
+    rows: list[CoSignature] = []
+    for kid, message in reader.witnesses_at(channel, height):
+        data = tree.get(state.agent_key(kid))
+        agent = None if data is None else state.decode_agent(data)
+        if agent is not None and state.is_light(agent) and agent.area == area and len(rows) < limit:
+            bucket = state.bucket_of(state.agent_key(kid))
+            rows.append(CoSignature(message, tree.bucket(bucket), tree.path(bucket)))
+    bucket = state.bucket_of(state.light_key(area))
+    return Witnessing(area, tree.bucket(bucket), tree.path(bucket), rows)

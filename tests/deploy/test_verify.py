@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deploy import cli
-from firmware.wire import cbor, certificate, proof
+from firmware.wire import certificate, headerfile, proof, witness
 from tests.wire import build
 
 
@@ -19,20 +19,27 @@ def files(tmp_path: Path) -> Path:
     chain = build.Chain()
     items = build.three_readings(chain.kid_of(chain.agent))
     sealed = chain.sign_seal(build.make_seal(chain.kid_of(chain.agent), 7, 4, bytes(32), items), chain.agent)
+    build.count_light_nodes(chain, 3)
     made = chain.prove(sealed, items, results=(256 + 17, 0))
     (tmp_path / "genesis").write_bytes(chain.genesis)
     (tmp_path / "other-genesis").write_bytes(build.Chain(name="two").genesis)
     (tmp_path / "proof").write_bytes(proof.encode(made))
     (tmp_path / "seal").write_bytes(proof.without_reading(proof.encode(made)))
-    (tmp_path / "header").write_bytes(cbor.encode([made.header, made.certificate, 0]))
+    (tmp_path / "header").write_bytes(witness.encode_header_message(made.header, made.certificate, 5, 1, 2))
     (tmp_path / "refused").write_bytes(proof.encode(chain.prove(sealed, items, results=(17, 0))))
     few = certificate.encode(chain.certify(made.header, (0, 1)))
-    (tmp_path / "few").write_bytes(cbor.encode([made.header, few, 0]))
+    (tmp_path / "few").write_bytes(witness.encode_header_message(made.header, few, 5, 1, 2))
+    signed = build.header_file(chain, sealed, (chain.agent, chain.other))
+    (tmp_path / "co-signed header").write_bytes(headerfile.encode(signed))
+    (tmp_path / "co-signed proof").write_bytes(proof.encode(
+        chain.prove(sealed, items, results=(256 + 17, 0), witnesses=signed.witnessing)))
+    (tmp_path / "unsigned header").write_bytes(headerfile.encode(build.header_file(chain, sealed, ())))
     return tmp_path
 
 
-def verify(capsys: pytest.CaptureFixture[str], kind: str, file: Path, trust: str = "genesis") -> tuple[int, Any]:
-    code = cli.main(["verify", kind, str(file), "--trust", str(file.parent / trust), "--json"])
+def verify(capsys: pytest.CaptureFixture[str], kind: str, file: Path, trust: str = "genesis",
+           *words: str) -> tuple[int, Any]:
+    code = cli.main(["verify", kind, str(file), "--trust", str(file.parent / trust), "--json", *words])
     return code, json.loads(capsys.readouterr().out)
 
 
@@ -63,6 +70,22 @@ def test_bad_and_unreadable(kind: str, name: str, trust: str, code: int, reason:
                             capsys: pytest.CaptureFixture[str]) -> None:
     found, said = verify(capsys, kind, files / name, trust)
     assert (found, said["reason"]) == (code, reason)
+
+
+@pytest.mark.parametrize(("kind", "name", "k"), [
+    ("header", "co-signed header", 2), ("proof", "co-signed proof", 2), ("header", "unsigned header", 0),
+    ("header", "header", 0), ("proof", "proof", 0)])
+def test_witnesses_are_counted_and_demanded(kind: str, name: str, k: int, files: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    """A header message's own count is nobody's word: it claims 1, and proves none."""
+    code, said = verify(capsys, kind, files / name, "genesis", "--witnesses", str(k))
+    assert (code, said["height"]) == (0, 5)
+    found = said["witnesses"]
+    assert found is None if name in ("header", "proof") else (found["k"], found["n"], found["area"]) == (k, 3, "home")
+    code, said = verify(capsys, kind, files / name, "genesis", "--witnesses", str(k + 1))
+    assert (code, said["reason"]) == (1, "too_few_signers")
+    cli.main(["verify", kind, str(files / name), "--trust", str(files / "genesis")])
+    assert (f"{k} of 3 light nodes co-signed" in capsys.readouterr().out) == (found is not None)
 
 
 def test_huge_and_empty_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""What light nodes sign under headers: each wrong one refused for its own reason, right ones kept, counted, published."""
+"""What light nodes sign under headers: each wrong one refused for its own reason, right ones kept and counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

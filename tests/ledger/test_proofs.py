@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from firmware.crypto.openssl import verify_digest
-from firmware.wire import certificate, header, merkle, proof, seal, state
+from firmware.wire import certificate, header, headerfile, merkle, proof, seal, state, witness
 from firmware.wire import reading as reading_codec
 from firmware.wire.errors import Refused
 from gateway.ledger.history import state_at
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.proofs import prove_reading
+from gateway.ledger.proofs import prove_header, prove_reading
 from gateway.ledger.reader import Reader
 from tests.ledger.test_ledger import AGENTS, START_MS, run
-from tests.ledger.world import START_S, World, check_proof, key, point_entry
+from tests.ledger.world import AREA, START_S, World, check_proof, key, point_entry
 
 
 @pytest.fixture
@@ -97,6 +97,34 @@ def test_every_reading_is_provable(tmp_path: Path, world: World, ledger: Ledger)
     assert marked.marks == 2 | 16 and marked.agent.public_key == key("heir").public
     reader.close()
     ledger.__dict__.update(Ledger.open(tmp_path).__dict__)
+
+
+def test_witnesses_of_old_blocks_are_proven_with_the_light_nodes_of_their_time(world: World, ledger: Ledger) -> None:
+    """Signed by everybody who ever had a key, at heights before and after enrolments, a replacement, a revocation."""
+    eventful(ledger, world)
+    names = ("meter", "other", "heir", "new 5", "new 20", "stranger")
+    for height in range(1, 41):
+        top = ledger.header("trade", height)
+        assert top is not None
+        ledger.put_witnesses([
+            ("trade", height, key(name).kid, witness.sign(key(name).kid, "trade", top, world.chain_id,
+                                                          key(name).signer.sign_digest)) for name in names])
+    expected = {1: {"meter", "other"}, 5: {"meter", "other", "new 5"}, 9: {"meter", "other", "new 5"},
+                10: {"other", "heir", "new 5"}, 20: {"other", "heir", "new 5", "new 20"},
+                30: {"heir", "new 5", "new 20"}, 40: {"heir", "new 5", "new 20"}}
+    counts = {found["height"]: found for found in ledger.witness_counts(AREA)}
+    for height, who in expected.items():
+        data = prove_header(ledger, "trade", height, AREA)
+        report = headerfile.check_file(data, world.genesis, verify_digest)
+        assert report.counted == (AREA, sorted(key(name).kid for name in who), len(who)), height
+        assert (counts[height]["k"], counts[height]["n"]) == (len(who), len(who)), "the replica counts alike"
+        reading = check_proof(ledger.prove_reading(2, (START_S + 60 * height) * 1000), world)
+        assert reading.counted == report.counted
+    assert len(counts) == 40 and next(iter(counts)) == 40
+    assert headerfile.check_file(prove_header(ledger, "trade", 7, "south"), world.genesis, verify_digest).counted == (
+        "south", [], 0)
+    with pytest.raises(ValueError, match="no block"):
+        prove_header(ledger, "trade", 41, AREA)
 
 
 def test_not_provable(world: World, ledger: Ledger) -> None:

@@ -9,16 +9,19 @@ import hashlib
 
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import (
+    cbor,
     certificate,
     cose,
     genesis,
     header,
+    headerfile,
     identity,
     merkle,
     proof,
     reading,
     seal,
     state,
+    witness,
 )
 
 CREATED_S = 1_790_000_000
@@ -111,6 +114,29 @@ class Chain:
             self.bucket(key), merkle.path(tree, state.bucket_of(key)), top,
             certificate.encode(self.certify(top, signers)), [])
         return made._replace(**changes)
+
+
+def count_light_nodes(chain: Chain, count: int, area: str = "home") -> None:
+    """Puts the area's number of light nodes into the chain's state."""
+    chain.pairs[state.light_key(area)] = cbor.encode(count)
+
+
+def header_file(chain: Chain, sealed: bytes, signers: tuple[OpenSSLSigner, ...], area: str = "home",
+                **changes: object) -> headerfile.HeaderFile:
+    """The header file of the block that `prove` makes, with the witness signatures of `signers`."""
+    made = chain.prove(sealed, three_readings(cose.parse(sealed).kid), results=(256 + 17, 0))
+    tree = chain.state_tree()
+    rows = []
+    for signer in sorted(signers, key=chain.kid_of):
+        kid = chain.kid_of(signer)
+        key = state.agent_key(kid)
+        rows.append(headerfile.CoSignature(
+            witness.sign(kid, "trade", made.header, chain.chain_id, signer.sign_digest), chain.bucket(key),
+            merkle.path(tree, state.bucket_of(key))))
+    key = state.light_key(area)
+    counted = headerfile.Witnessing(area, chain.bucket(key), merkle.path(tree, state.bucket_of(key)), rows)
+    return headerfile.HeaderFile(1, headerfile.NAME, chain.chain_id, made.header, made.certificate, made.meta,
+                                 made.meta_path, counted)._replace(**changes)
 
 
 def three_readings(kid: bytes, point: int = 7) -> list[bytes]:
