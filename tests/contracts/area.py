@@ -83,10 +83,10 @@ class Area:
         self.check_money()
         return [verdict(code) for code in self.outcome.results]
 
-    def begin(self, time_s: int = START_S + 60, **changes: dict) -> None:
+    def begin(self, time_s: int = START_S + 60, changes: dict[str, dict] | None = None) -> None:
         """All four rule sets, in force from the next block on, and that block: the calendar runs."""
         height = self.ledger.height() + 2
-        assert self.block(time_s, *(self.world.rule_set(name, 1, height, changes.get(name))
+        assert self.block(time_s, *(self.world.rule_set(name, 1, height, (changes or {}).get(name))
                                     for name in rules.NAMES)) == ["accepted"] * 4
         assert self.block(time_s) == []
 
@@ -141,7 +141,7 @@ def area_of(folder: Path, owners: int = 3, money_mc: int = MONEY_MC, parameters:
     """An area whose calendar runs from START_S + 60 on; changes: of the rule sets, by name."""
     area = Area(MarketWorld(owners, money_mc, parameters), folder)
     try:
-        area.begin(**changes)
+        area.begin(changes=changes)
         yield area
     finally:
         area.ledger.close()
