@@ -25,7 +25,7 @@ from firmware.wire.seal import Seal, encode_envelope
 from firmware.wire.state import PointRecord
 from gateway.ingest import verify
 from gateway.ingest.answers import make_answer
-from gateway.ingest.chains import Chains, Moved, Placed, Verdict
+from gateway.ingest.chains import Chains, Moved, Verdict
 from gateway.ingest.checker import Checker, Domain, Job, Known, Result
 from gateway.ingest.counters import (
     PEERS,
@@ -49,6 +49,7 @@ from gateway.ingest.witnesses import Witnesses
 from gateway.ingest.witnesses import encode_evidence as encode_foreign
 
 logger = logging.getLogger("gridseal.ingest")
+_new = tuple.__new__  # a named tuple without the call between
 
 PEER_REQUESTS = 4096  # submitted by peers and not yet looked at; they are sent again
 REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again while the registry stays as it is
@@ -306,7 +307,7 @@ class Ingest:
 
     def _take(self, job: Job, result: Result, batch: Batch) -> None:
         if isinstance(result, VerifiedSeal):
-            self._put_in_order(result, job.who, batch, job.data)
+            self._put_in_order(result, job.who, batch)
         elif isinstance(result, VerifiedTransaction):
             self._take_transaction(result, job.data, batch.offers)
         elif isinstance(result, Known):
@@ -315,7 +316,7 @@ class Ingest:
             assert isinstance(result, Refused)
             self.refusals.count(job.who, result.reason)
 
-    def _put_in_order(self, found: VerifiedSeal, who: str, batch: Batch, request: bytes | None = None) -> None:
+    def _put_in_order(self, found: VerifiedSeal, who: str, batch: Batch) -> None:
         seal = found.seal
         try:
             self._check_point(found)
@@ -334,19 +335,20 @@ class Ingest:
         else:
             batch.seals.append(found)
             self.checker.remember(found.payload_hash, found.leaf, seal.kid)
-        if placed.ready or placed.turned_away:
-            self._follow(Moved(placed.ready, (), placed.turned_away), batch, (found.payload_hash, request))
-        self._want(placed, seal)
+        self._offer(placed.ready, batch)
+        if placed.turned_away:
+            self._follow(Moved((), (), placed.turned_away), batch)
+        if placed.wanted is not None or self.desk.is_wanted(seal.kid, seal.point):
+            self.desk.want(seal.kid, seal.point, placed.wanted, self._clock.monotonic_ms())
 
     def _check_point(self, found: VerifiedSeal) -> None:
         """What execution would refuse is not worth ordering; the registry may change, so nothing is held against it."""
         seal = found.seal
-        reason = self._refused_in_blocks.get(found.payload_hash)
-        if reason is not None:
-            raise Refused(reason, None, found.payload_hash)
-        if seal.point not in self._points:
-            self._points[seal.point] = self._registry.point(seal.point)
-        point = self._points[seal.point]
+        if found.payload_hash in self._refused_in_blocks:
+            raise Refused(self._refused_in_blocks[found.payload_hash], None, found.payload_hash)
+        point = self._points.get(seal.point)
+        if point is None and seal.point not in self._points:
+            point = self._points[seal.point] = self._registry.point(seal.point)
         if point is None:
             raise Refused("unknown_point", None, seal.point)
         if point.agent != seal.kid:
@@ -356,13 +358,14 @@ class Ingest:
         if point.meter_epoch != seal.meter_epoch:
             raise Refused("wrong_meter_epoch", point.meter_epoch, seal.meter_epoch)
 
-    def _follow(self, moved: Moved, batch: Batch, newest: tuple[bytes, bytes | None] = (b"", None)) -> None:
-        """Offers what is in order now and gives up what can never be; newest: (payload hash, envelope) at hand."""
-        for found in moved.ready:
-            request = newest[1] if found.payload_hash == newest[0] else None
-            if request is None or found.leaf not in request:  # a held one, or one whose s was made low
-                request = encode_envelope(found.leaf, found.readings)
-            batch.offers.append(Offer(found.payload_hash, "seal", found.leaf, request, found.seal.kid))
+    def _offer(self, ready: Sequence[VerifiedSeal], batch: Batch) -> None:
+        for leaf, _, payload_hash, seal, readings, envelope in ready:
+            request = envelope or encode_envelope(leaf, readings)
+            batch.offers.append(_new(Offer, (payload_hash, "seal", leaf, request, seal.kid)))
+
+    def _follow(self, moved: Moved, batch: Batch) -> None:
+        """Offers what is in order now and gives up what can never be."""
+        self._offer(moved.ready, batch)
         for found, refused in moved.turned_away:
             self._refuse(found.seal.kid.hex(), found.seal, refused.reason)
         if moved.given_up:
@@ -399,10 +402,6 @@ class Ingest:
         if record is not None and place is not None and place[0] <= self.certified_height:
             entry = SealEntry(seal.kid, seal.point, record.height, place[1])
             self.desk.again(place[0], entry, self._clock.monotonic_ms())
-
-    def _want(self, placed: Placed, seal: Seal) -> None:
-        if placed.wanted is not None or self.desk.is_wanted(seal.kid, seal.point):
-            self.desk.want(seal.kid, seal.point, placed.wanted, self._clock.monotonic_ms())
 
     def _refuse(self, who: str, seal: Seal, reason: str) -> None:
         """Its signature held, so the agent itself is told."""

@@ -284,10 +284,10 @@ class Link:
         except BlockingIOError:
             pass
         while self._done:
-            token = self._done.popleft()
+            _, connection, message = self._done.popleft()
             self._undone -= 1
-            if token.message and self.connected and token.connection == self.connections:
-                sock.acknowledge(token.message)
+            if message and self.connected and connection == self.connections:
+                sock.acknowledge(message)
         while self.connected and self._out and len(self._in_flight) < IN_FLIGHT:
             with self._out_lock:
                 key = next(iter(self._out))
@@ -354,6 +354,9 @@ class Brokers:
 
     def done(self, tokens: Iterable[Token]) -> None:
         """PUBACK for each of them at the broker it came from."""
+        if len(self.links) == 1:
+            self.links[0].done(tokens)
+            return
         by_link: dict[int, list[Token]] = {}
         for token in tokens:
             by_link.setdefault(token.broker, []).append(token)
