@@ -92,6 +92,7 @@ class Node:
         self.keys = Watched(net.keys(index))
         self.ledger = Ledger()
         self.votes: list[bytes] = []
+        self.old_votes: list[list[bytes]] = []  # the votes logs before this one, each as it was when it was replaced
         self.certified: dict[int, bytes] = {}
         self.alarms: list[str] = []
         self.behinds: list = []
@@ -145,6 +146,7 @@ class Node:
         if ready.compact is not None:
             assert not ready.persist, "a crash between the two would leave promises beyond the old window"
             self.seam()
+            self.old_votes.append(self.votes)
             self.votes = list(ready.compact)
         for send in ready.send:
             self.seam()

@@ -4,19 +4,25 @@ Each seam of a run with checkpoints and a view change is taken once: before and 
 execution. `Watched` keys fail the test when two lives of a member sign what contradicts; the ledgers must agree.
 """
 
+from collections import Counter
+
 import pytest
 
-from gateway.consensus import durable
+from gateway.consensus import durable, messages
+from gateway.consensus.guard import WouldContradict
+from gateway.consensus.messages import Checkpoint, NewView, ViewChange, Vote
 from gateway.consensus.replica import Replica
-from gateway.consensus.types import Decision, Ready
-from tests.consensus.network import Net, item
+from gateway.consensus.types import Batch, Decision, Head, Ready
+from tests.consensus.network import Ledger, Net, Node, Watched, item
 
+OTHER = bytes(31) + b"\x07"
 SMALL = {"checkpoint_interval": 2, "log_window": 4}
+LONG = {"checkpoint_interval": 64, "log_window": 128}  # no checkpoint in these stories: the log has all of it
 
 
-def run_with(victim: int, fuse: int | None, seed: int = 1) -> Net:
+def run_with(victim: int, fuse: int | None, seed: int = 1, parameters: dict[str, int] = SMALL) -> Net:
     """Blocks, a dead leader, more blocks, the leader back; `victim` dies after so many seams."""
-    net = Net(4, seed=seed, **SMALL)
+    net = Net(4, seed=seed, **parameters)
     net.run()
     for node in net.nodes:
         node.remembers = True
@@ -72,14 +78,93 @@ def test_lone_replica_dies_at_every_seam() -> None:
         assert set(net.nodes[0].certified) == set(range(1, net.nodes[0].ledger.heads[-1].height + 1)), fuse
 
 
-def test_every_prefix_of_the_log_is_a_memory() -> None:
-    """A torn tail: any first part of the records is read, whatever it ends with."""
-    net = run_with(0, None)
-    node = net.nodes[1]
-    for count in range(len(node.votes) + 1):
-        records, node.votes = node.votes, node.votes[:count]
+def promises_in(net: Net, index: int, votes: list[bytes]) -> list[messages.Message | Head]:
+    """All that a member has said by these records, the PRE-PREPAREs of a NEW-VIEW's O among it."""
+    said: list[messages.Message | Head] = []
+
+    def note(signed: bytes | None) -> None:
+        if signed is not None and net.opener.peek(signed).sender == index:
+            said.append(net.opener.peek(signed))
+
+    for kind, fields in durable.read(votes):
+        if kind == durable.HEADER_VOTE:
+            said.append(net.opener.peek_header(fields[0])[0])
+        elif kind in (durable.ACCEPTED, durable.PREPARED):
+            note(fields[0] if kind == durable.ACCEPTED else None)
+            note(fields[2])
+        elif kind in (durable.CHECKPOINT, durable.STOPPED, durable.ACTIVE):
+            note(fields[0])
+    return said
+
+
+def contrary(said: messages.Message | Head) -> messages.Message | Head:
+    """The same place with other content."""
+    if isinstance(said, Vote):
+        return said._replace(digest=OTHER)
+    if isinstance(said, Checkpoint):
+        return said._replace(state_root=OTHER)
+    if isinstance(said, ViewChange):
+        return said._replace(low=said.low + 1)
+    if isinstance(said, NewView):
+        return said._replace(pre_prepares=(b"another",))
+    assert isinstance(said, Head)
+    return said._replace(header_hash=OTHER)
+
+
+def place_of(said: messages.Message | Head) -> tuple:
+    return said[:3] if isinstance(said, Vote) else (type(said), *said[:2])
+
+
+@pytest.mark.parametrize("parameters", [SMALL, LONG])
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_every_prefix_of_the_log_is_a_memory(index: int, parameters: dict[str, int]) -> None:
+    """A torn tail: any first part of the records is read, whatever it ends with, and what it promises binds. The guard
+    refuses the contrary of each promise in it; a primary that proposes another batch at a number that was voted for
+    gets no second vote, on a disk whose ledger has lost everything."""
+    net = run_with(1 if index else 0, None, parameters=parameters)
+    node = net.nodes[index]
+    seen: Counter[str] = Counter()
+    logs = [*node.old_votes, node.votes]
+    for votes in [log[:count] for log in logs for count in range(len(log) + 1)]:
+        node.votes, node.ledger, node.keys = votes, Ledger(), Watched(net.keys(index))
+        said = promises_in(net, index, node.votes)
         node.boot()
-        node.votes = records
+        net.queue.clear()
+        mail, low = node.replica._mail, node.replica.low
+        for one in said:
+            if isinstance(one, Checkpoint) and one.n < low:
+                continue  # proven and past: it is never asked for again
+            seen[type(one).__name__] += 1
+            other = contrary(one)
+            with pytest.raises(WouldContradict):
+                mail.sign_header(other) if isinstance(other, Head) else mail.sign(other)
+            if isinstance(one, ViewChange):  # it has left the views below, at every number
+                with pytest.raises(WouldContradict):
+                    mail.sign(Vote(messages.COMMIT, one.view - 1, node.replica._log.high, OTHER, index))
+        for vote in [one for one in said if isinstance(one, Vote) and one.type != messages.COMMIT]:
+            seen["rivals"] += propose_rival(net, node, vote)
+        promised = {place_of(one): one for one in said if isinstance(one, Vote)}
+        for _, _, _, frame in net.queue:
+            spoken = net.opener.peek(messages.open_frame(frame)[0]) if frame[:1] != b"h" else None
+            assert not isinstance(spoken, Vote) or promised.get(place_of(spoken), spoken) == spoken, votes
+    expected = {"Head": 20, "Vote": 25, "rivals": 1}
+    expected |= {"Checkpoint": 1} if parameters is SMALL else {"ViewChange": index, "NewView": index == 1}
+    assert all(seen[name] >= count for name, count in expected.items()), seen
+
+
+def propose_rival(net: Net, node: Node, vote: Vote) -> bool:
+    """Another batch where `vote` was given, with the votes of all others for it; False where nobody could propose it:
+    that view is over here, or the node is its primary."""
+    primary = vote.view % net.size
+    if primary == node.index or vote.view != node.replica.view or not node.replica.active:
+        return False
+    batch = messages.encode_batch(Batch("trade", vote.view, net.now.label_ms // 1000, (b"rival",)))
+    rival = vote._replace(type=messages.PRE_PREPARE, digest=messages.digest_of(batch), sender=primary)
+    net.give(node.index, net.forge(primary, rival, batch))
+    for other in range(net.size):
+        if other not in (primary, node.index):
+            net.give(node.index, net.forge(other, rival._replace(type=messages.PREPARE, sender=other)))
+    return True
 
 
 def test_decision_is_issued_again_until_it_is_executed() -> None:
