@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from firmware.wire import topics
@@ -57,8 +58,8 @@ log_type notice
 """
 
 
-def access_list(area: str, replicas: list[bytes]) -> str:
-    """Returns the access list: every agent under its own kid, every replica the reverse, nothing else."""
+def access_list(area: str, replicas: list[bytes], operators: Sequence[bytes] = ()) -> str:
+    """Returns the access list: every agent under its own kid, every replica the reverse; operators read alarms."""
     lines = ["# made by gridseal gateway init; %u is the certificate's common name: the kid. Default: deny."]
     for kind in topics.AGENT_WRITES:
         lines.append(f"pattern write {topics.PREFIX}/{area}/%u/{kind}")
@@ -73,4 +74,7 @@ def access_list(area: str, replicas: list[bytes]) -> str:
             lines.append(f"topic readwrite {topics.PREFIX}/{area}/+/{kind}")
         lines.append(f"topic readwrite {topics.PREFIX}/{area}/chain/#")
         lines.append(f"topic readwrite {topics.PREFIX}/{area}/live/#")
+        lines.append(f"topic readwrite {topics.PREFIX}/{area}/alarm/#")
+    for kid in operators:
+        lines += ["", f"user {kid.hex()}", f"topic read {topics.PREFIX}/{area}/alarm/#"]
     return "\n".join(lines) + "\n"

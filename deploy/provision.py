@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from deploy import certificates, mosquitto
 from firmware.crypto.openssl import OpenSSLSigner
@@ -68,7 +68,7 @@ def make_area(folder: Path, plan: Plan) -> bytes:
     (folder / "genesis.cbor").write_bytes(data)
     chain_id = genesis.chain_id(data)
     (folder / "genesis.txt").write_text(f"{chain_id.hex()}\n")
-    _write_configuration(folder, plan, [replica.kid for replica in replicas], ca_key, ca)
+    _write_configuration(folder, plan, [replica.kid for replica in replicas], people[0][1], ca_key, ca)
     return chain_id
 
 
@@ -100,7 +100,7 @@ def _fresh(folder: Path) -> None:
 
 
 def _make_person(folder: Path, role: str, area: str, ca_key: certificates.ec.EllipticCurvePrivateKey,
-                 ca: certificates.x509.Certificate) -> list[object]:
+                 ca: certificates.x509.Certificate) -> list[Any]:
     made = make_identity(folder, ca_key, ca)
     asked = transaction.Enrolment(made.signer.public_key(), made.tls_hash, role, area, "person", "software")
     message = transaction.encode_enrolment(asked, made.kid, cose.NO_CHAIN, made.signer.sign_digest)
@@ -117,14 +117,14 @@ def _sort_replicas(folder: Path, replicas: list[Identity]) -> list[Identity]:
     return [replicas[index] for index in order]
 
 
-def _make_genesis(plan: Plan, replicas: list[Identity], people: list[list[object]]) -> bytes:
+def _make_genesis(plan: Plan, replicas: list[Identity], people: list[list[Any]]) -> bytes:
     members = [certificate.Member(made.kid, made.signer.public_key(), made.tls_hash) for made in replicas]
     return genesis.encode(genesis.Genesis(("trade",), plan.created_s, plan.speed, genesis.parameters(plan.parameters),
                                           members, people, []))
 
 
-def _write_configuration(folder: Path, plan: Plan, kids: list[bytes], ca_key: certificates.ec.EllipticCurvePrivateKey,
-                         ca: certificates.x509.Certificate) -> None:
+def _write_configuration(folder: Path, plan: Plan, kids: list[bytes], operator: bytes,
+                         ca_key: certificates.ec.EllipticCurvePrivateKey, ca: certificates.x509.Certificate) -> None:
     listens, apis, brokers = _addresses(plan)
     scheme = "mqtt" if plan.plain_broker else "mqtts"
     urls = [f"{scheme}://{address}" for address in brokers]
@@ -138,7 +138,7 @@ def _write_configuration(folder: Path, plan: Plan, kids: list[bytes], ca_key: ce
         certificates.write_secret(home / "broker.key", certificates.key_pem(key))
         leaf = certificates.issue(ca_key, ca, key.public_key(), "broker", HOSTS + (plan.host,) + plan.hosts)
         (home / "broker.crt").write_bytes(certificates.pem(leaf))
-        (home / "acl").write_text(mosquitto.access_list(plan.area, kids))
+        (home / "acl").write_text(mosquitto.access_list(plan.area, kids, (operator,)))
         (home / "mosquitto.conf").write_text(
             mosquitto.configuration(home, brokers[index], folder / "ca" / "ca.crt"))
     for index in range(plan.replicas):

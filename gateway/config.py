@@ -15,6 +15,7 @@ REQUIRED = object()  # the default of a key that has none
 # A configuration of 200 meters has about 30 KiB; more than this is a wrong file.
 FILE_BYTES = 1 << 20
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+BAUDS = (1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200)
 EXIT_CODE = 2  # gateway.md, One command: 2 = usage or unreadable
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,31}\Z")  # a level of a topic: no '/', '+', '#'
@@ -119,6 +120,12 @@ def is_broker(value: object) -> bool:
         scheme == "mqtts" or scheme == "mqtt" and split_address(rest)[0] in LOOPBACK)
 
 
+def is_line(value: object) -> bool:
+    """True for tcp://host:port and for an absolute path."""
+    return isinstance(value, str) and (value.startswith("/") or is_address(value.removeprefix("tcp://"))
+                                       and value.startswith("tcp://"))
+
+
 def split_address(value: str) -> tuple[str, int]:
     """(host, port) of "host:port"; IPv6 in brackets."""
     host, _, port = value.rpartition(":")
@@ -148,6 +155,18 @@ def load(path: Path, schema: Table) -> dict[str, Any]:
     return _check_table(path, _lines(source), schema, values, ())
 
 
+class DeviceConfig(NamedTuple):
+    """A security and stability control device that this replica pulls; times of the check are labels."""
+
+    name: str
+    model: str
+    port: str  # tcp://host:port, or a serial device
+    unit: int
+    twin: bool
+    baud: int
+    check_interval_s: int
+
+
 class GatewayConfig(NamedTuple):
     """gateway.toml with paths made absolute; keys as in the schema below."""
 
@@ -164,6 +183,7 @@ class GatewayConfig(NamedTuple):
     tls_key: Path
     ca: Path
     ack_interval_s: int
+    devices: tuple[DeviceConfig, ...] = ()
 
 
 GATEWAY = Table({
@@ -181,6 +201,15 @@ GATEWAY = Table({
     "ca": text("the file of the area's CA certificate"),
     # an agent hears at most one ack in this time; an hour is the longest an agent is left without news
     "ack_interval_s": whole(1, 3600, 10),
+    "device": Table({
+        "name": name(),
+        "model": text("the device's model, as it was certified"),
+        "port": Key('a line "tcp://host:port" or the path of a serial device', is_line),
+        "unit": whole(1, 247, 1),
+        "twin": truth(False),
+        "baud": Key("a speed of a serial line, 1200 to 115200", lambda value: value in BAUDS, 9600),
+        "check_interval_s": whole(10, 86_400, 900),
+    }, many=True, required=False),
 })
 _PATHS = ("genesis", "data", "signing_key", "tls_cert", "tls_key", "ca")
 
@@ -195,6 +224,10 @@ def load_gateway(path: Path) -> GatewayConfig:
         values[key] = path.parent.joinpath(values[key]).resolve()
     for key in ("peers", "brokers"):
         values[key] = tuple(values[key])
+    values["devices"] = tuple(DeviceConfig(**one) for one in values.pop("device"))
+    names = [one.name for one in values["devices"]]
+    if len(set(names)) < len(names):
+        raise ConfigError(path, 0, "device", "each device once", ", ".join(names))
     return GatewayConfig(file=path.resolve(), **values)
 
 

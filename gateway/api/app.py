@@ -43,6 +43,9 @@ class Source(Protocol):
     def is_ready(self) -> bool:
         """True when the replica takes part: connected to enough peers, not stopped by an alarm."""
 
+    def devices(self) -> list[dict[str, Any]]:
+        """Every control device (`views.device`)."""
+
     async def block(self, channel: str, height: int) -> dict[str, Any] | None:
         """A block, or None."""
 
@@ -72,6 +75,9 @@ def make_app(source: Source) -> ASGIApp:
 
     async def status(request: Request) -> Response:
         return Json(source.status())
+
+    async def devices(request: Request) -> Response:
+        return Json({"devices": source.devices()})
 
     async def block(request: Request) -> Response:
         height = request.path_params["height"]
@@ -111,6 +117,7 @@ def make_app(source: Source) -> ASGIApp:
 
     app = Starlette(
         routes=[Route("/", page), Route("/files/{name}", file), Route("/status", status), Route("/api/status", status),
+                Route("/api/devices", devices),
                 Route("/api/v1/blocks/{height}", block), Route("/api/v1/transactions/{payload_hash}", transaction),
                 Route("/livez", live), Route("/readyz", ready)],
         exception_handlers={HTTPException: _problem, Exception: _broken})

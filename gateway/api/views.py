@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from firmware.wire import cbor, certificate, cose, header, merkle, proof, reading, seal, transaction
+from firmware.wire import device as codec
 from firmware.wire.errors import REASONS, Refused
 
 # contracts: bits of a result code from 256 on
@@ -178,6 +179,36 @@ def _item(leaf: bytes, code: int | None) -> dict[str, Any]:
     return {"kind": "seal", "point": sealed.point, "height": sealed.height, "readings": sealed.count,
             "first_ms": sealed.first_ms, "last_ms": sealed.last_ms, "import_wh": sealed.import_wh,
             "export_wh": sealed.export_wh, **shown}
+
+
+def device(name: str, settings: Any, known: Any, report: Any, model_of: Any, configured: Any) -> dict[str, Any]:
+    """A row of /api/devices: what is in force for a control device, what was found last, and its history, newest last.
+
+    settings, known, report: the state's records (gateway/dispatch), or None; configured: where this replica pulls."""
+    row: dict[str, Any] = {"device": name, "model": None, "in_force": known is not None, "version": None,
+                           "settings_version": None, "root": None, "outcome": None, "item": None, "kind": None,
+                           "offset": None, "since": None, "alarm": False, "alarm_height": None, "reports": 0,
+                           "checked": None, "height": None, "reporter": None, "evidence": None, "changes": [],
+                           "check_interval_s": configured.check_interval_s if configured else None}
+    if settings is not None:
+        model = model_of(settings.model)
+        row.update(model=settings.model, settings_version=settings.version, version=model.version if model else None)
+    if known is not None:
+        row["root"] = codec.root_of(known.digests).hex()
+    if report is not None:
+        row.update(outcome=report.outcome, item=report.item, kind=report.kind, offset=report.offset,
+                   since=time_text(report.since_s * 1000), alarm=report.alarm_height is not None,
+                   alarm_height=report.alarm_height, reports=report.reports, checked=time_text(report.time_s * 1000),
+                   height=report.height, reporter=report.reporter.hex(), evidence=report.evidence.hex(),
+                   changes=[device_change(change) for change in report.changes])
+    return row
+
+
+def device_change(change: Sequence[Any]) -> dict[str, Any]:
+    """A change of what was found on a device."""
+    height, time_s, outcome, kind, item_name, offset, evidence = change
+    return {"height": height, "time": time_text(time_s * 1000), "outcome": outcome, "kind": kind, "item": item_name,
+            "offset": offset, "evidence": evidence.hex()}
 
 
 def result(code: int | None) -> dict[str, Any]:
