@@ -10,6 +10,7 @@ from firmware.wire import header as header_codec
 from firmware.wire.errors import Refused
 from gateway.boots import Boots
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Send
+from gateway.devices import Devices
 from gateway.driver import Driver
 from gateway.exchange import Exchange
 from gateway.ingest import verify
@@ -36,11 +37,12 @@ class Done(NamedTuple):
 
 
 class Duties:
-    """See `driver.Rooms`. Whoever makes one sets `driver`, `ingest` and `transport` before the first duty."""
+    """See `driver.Rooms`. Whoever makes one brings driver, ingest, transport and devices before the first duty."""
 
     driver: Driver
     ingest: Ingest
     transport: Transport
+    devices: Devices
 
     def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots):
         self._ledger, self._boots = ledger, boots
@@ -69,6 +71,8 @@ class Duties:
             if not await self.missing.fetch_proposed(
                     lacking, lambda: self._not_here(check.batch.items, lacking), primary, wait_s):
                 reason = LACKING
+        if reason is None:
+            reason = await self.devices.reports.check(check.batch.items, check.batch.view % len(self._ledger.members))
         return reason
 
     def execute(self, decision: Decision) -> Done:
@@ -180,6 +184,7 @@ class Duties:
                     break
         self.ingest.executed(outcome.channel, outcome.height, outcome.items, outcome.results, outcome.header)
         self.stores.executed(outcome)
+        self.devices.executed(outcome)
 
     def _send_frame(self, to: int, kind: int, body: object) -> None:
         self.transport.send(to, kind, body)

@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire.errors import Refused
+from firmware.wire.state import replica_record
+from gateway.alarms import Alarms
 from gateway.api import views
 from gateway.api.app import make_app
 from gateway.api.server import HttpServer
@@ -30,6 +32,7 @@ from gateway.connection import tls_contexts
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Executed, Head, Now, Settings
+from gateway.devices import Devices
 from gateway.driver import Clock, Driver
 from gateway.duties import Duties
 from gateway.ingest import ingest as ingest_room
@@ -38,6 +41,7 @@ from gateway.ingest.checker import Domain
 from gateway.ingest.mqtt import Brokers, TlsFiles
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.votes import VoteLog
+from gateway.member import Member
 from gateway.stores import Stores
 from gateway.transport import Mesh, Transport
 
@@ -103,6 +107,7 @@ class Node:
         self.brokers.start()
         self._closers.append(lambda: asyncio.to_thread(self.brokers.stop))
         self._start_fetching()
+        self.devices.start()
         self.http = HttpServer(make_app(self), *split_address(self._config.api))
         self.http.start()
         self._closers.append(self.http.close)
@@ -149,13 +154,16 @@ class Node:
             "replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
-                      votes_written=self.driver.commits)
+                      votes_written=self.driver.commits, alarms_raised=self.alarms.raised())
         return result
 
     def is_ready(self) -> bool:
         """Takes part, with enough others to decide. One that alone waits for the next view (`active` is false in the
         status) is ready: it ingests and executes, and votes again as soon as a second one asks for that view."""
         return not self.replica.is_halted and len(self.transport.connected()) + 1 >= self.duties.quorum()
+
+    def devices_shown(self) -> list[dict[str, Any]]:
+        return self.devices.views()
 
     async def block(self, channel: str, height: int) -> dict[str, Any] | None:
         return await self.stores.block(channel, height)
@@ -199,6 +207,7 @@ class Node:
                               str(len(config.peers)))
         self.index = own[0]
         self._keys = CoseKeys(signer, members, self.ledger.chain_id, verify_digest)
+        self._member = Member(signer, members[self.index].kid, self.ledger.chain_id, self.ledger.channels[0])
         self.stores = Stores(self.ledger, config.data)
         self._closers.append(self.stores.close)
         logger.info("ledger open after %.1f s, votes file cut by %d bytes", time.monotonic() - started,
@@ -216,19 +225,33 @@ class Node:
         self.replica = Replica(settings, self._keys, verify.item_key, executed, self.votes.load(), now=now)
         self.driver = Driver(self.replica, self.votes, self.duties, self._clock, stand.n)
         self._closers += [self.duties.exchange.close, self.driver.stop]
-        domain = Domain(config.area, ledger.chain_id, ledger.parameters, ledger.channels[:1])
+        domain = Domain(config.area, ledger.chain_id, ledger.parameters, ledger.channels[:1],
+                        {one.kid: replica_record(one.kid, one.public_key, config.area) for one in members})
         self.ingest = ingest_room.Ingest(
             ingest_room.Settings(domain, self.index, len(members), config.ack_interval_s * 1000), self.stores.own,
             ledger, self._clock, in_ledger=self.driver.in_ledger, submit=self.duties.submit,
-            forget=self.driver.forget, evidence=config.data / EVIDENCE, alarm=self.driver.alarm)
+            forget=self.driver.forget, evidence=config.data / EVIDENCE, alarm=self._found_evidence)
         addresses: Sequence[str] = config.peers or ("",) * len(members)
         mesh = Mesh(self.index, [member.tls_hash for member in members], addresses, ledger.parameters["frame_bytes"])
         self.transport = Transport(mesh, self._contexts, self.duties.framed, self._peer_changed)
         self.duties.join(self.driver, self.ingest, self.transport)
+        self.alarms = Alarms(config.area, self.index, self._clock, self._publish_alarm)
+        self.devices = self.duties.devices = Devices(
+            config.devices, config.file.parent, ledger, self.stores.own, self._member, self._clock, self.alarms,
+            self.ingest, self.duties.exchange, in_ledger=self.driver.in_ledger, connected=self.transport.connected,
+            spawn=self.driver.spawn)
         tls = TlsFiles(str(config.ca), str(config.tls_cert), str(config.tls_key))
         self.brokers = Brokers(config.brokers, members[self.index].kid.hex(), self.ingest.subscriptions(),
                                self.ingest.offer, clock=self._clock, chance=random.Random(), tls=tls,
                                on_state=self.ingest.broker_changed)
+
+    def _publish_alarm(self, topic: str, payload: bytes) -> None:
+        self.brokers.publish(topic, payload, retain=True)
+
+    def _found_evidence(self, text: str) -> None:
+        """Evidence against somebody: for the log, the page, and whoever listens to alarms."""
+        self.driver.alarm(text)
+        self.alarms.note("evidence", text, views.time_text(self._clock.now_ms()))
 
     def _tell_certified(self) -> None:
         """What is certified was certified before this start, too."""

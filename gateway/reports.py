@@ -64,23 +64,22 @@ class Reports:
 
     async def check(self, leaves: Sequence[bytes], first: int | None) -> str | None:
         """The reason why a proposed batch is bad, or None; its evidence is asked for at replica `first`."""
-        for leaf in leaves:
-            try:
+        try:
+            for leaf in leaves:
                 payload = cose.parse(leaf).payload
-                if payload[:3] == BEGINNING and payload_hash(payload) not in self._good:
-                    await self._check(transaction_codec.decode(payload).body, first, is_own=False)
+                report = _report_of(payload) if payload[:3] == BEGINNING else None
+                if report is not None and payload_hash(payload) not in self._good:
+                    await self._check(report, first, is_own=False)
                     self.trust(payload_hash(payload))
-            except Refused as refused:
-                if payload[:3] == BEGINNING and refused.reason == "malformed":
-                    continue  # a body that is no report's is for execution to refuse
-                return refused.reason
+        except Refused as refused:
+            return refused.reason
         return None
 
     async def _look(self, found: VerifiedTransaction) -> None:
         sender = found.transaction.sender
         try:
             first = self._members.index(sender) if sender in self._members else None
-            await self._check(found.transaction.body, first, is_own=True)
+            await self._check(codec.decode_report(found.transaction.body), first, is_own=True)
         except Refused as refused:
             logger.warning("a device report of %s is not voted for: %s", sender.hex(), refused)
             self.refuse(sender, refused.reason)
@@ -90,8 +89,7 @@ class Reports:
         self.trust(found.payload_hash)
         self.bring_again(found.leaf)
 
-    async def _check(self, body: list[Any], first: int | None, is_own: bool) -> None:
-        report = codec.decode_report(body)
+    async def _check(self, report: Report, first: int | None, is_own: bool) -> None:
         if not await self._shelf.fetch([report.evidence], first, self._wait_s):
             raise Refused("evidence_missing", report.evidence, None)
         needs = await self._in_ledger(self._needs, report)
@@ -117,6 +115,14 @@ class Reports:
         data = self._stored(report.evidence)
         check(data is not None, "evidence_missing", report.evidence, None)
         return codec.decode_evidence(data)
+
+
+def _report_of(payload: bytes) -> Report | None:
+    """None where the body is no report's: that is for execution to refuse."""
+    try:
+        return codec.decode_report(transaction_codec.decode(payload).body)
+    except Refused:
+        return None
 
 
 def check_facts(report: Report, evidence: Evidence) -> None:

@@ -43,7 +43,7 @@ class Source(Protocol):
     def is_ready(self) -> bool:
         """True when the replica takes part: connected to enough peers, not stopped by an alarm."""
 
-    def devices(self) -> list[dict[str, Any]]:
+    def devices_shown(self) -> list[dict[str, Any]]:
         """Every control device (`views.device`)."""
 
     async def block(self, channel: str, height: int) -> dict[str, Any] | None:
@@ -77,7 +77,7 @@ def make_app(source: Source) -> ASGIApp:
         return Json(source.status())
 
     async def devices(request: Request) -> Response:
-        return Json({"devices": source.devices()})
+        return Json({"devices": source.devices_shown()})
 
     async def block(request: Request) -> Response:
         height = request.path_params["height"]

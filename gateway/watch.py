@@ -1,0 +1,109 @@
+"""Makes device reports: pulls each configured device from time to time, judges it, signs what was found, sends it.
+
+Times are labels (dispatch.md: `check_interval`), with jitter so that the devices of an area are not all asked at once:
+two checks are never further apart than the interval. A pull is work of the loop's own tasks; devices on one line take
+turns. What comes of a report is decided on chain; one that was refused there because the certified versions had changed
+meanwhile is made again at once.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any, Protocol
+
+from firmware.wire import cose
+from firmware.wire import device as codec
+from firmware.wire.errors import Refused
+from firmware.wire.seal import payload_hash
+from gateway.config import DeviceConfig
+from gateway.dispatch.certified import Certified, Get
+from gateway.dispatch.judge import Stored, judge, wanted
+from gateway.member import Member
+from gateway.reports import EXPLAIN_S, Reports
+from gateway.shelf import Shelf
+
+logger = logging.getLogger("gridseal.devices")
+
+JITTER = 0.1  # of an interval
+FIRST_S = 5  # label time after the start until the first check, at most
+LOOK_S = 1.0  # between two looks at a clock that may be held
+SHORTEST_S, BUDGET_S = 5.0, 300.0  # real time that one pull may take
+
+
+class Clock(Protocol):
+    """As `deploy.clock.Clock`."""
+
+    speed: int
+
+    def now_ms(self) -> int: ...
+
+
+class Watch:
+    """One replica's devices. submit(transaction) is ingest's; get and stored are asked in the ledger's thread."""
+
+    def __init__(self, devices: tuple[DeviceConfig, ...], clock: Clock, chance: Random, member: Member,
+                 shelf: Shelf, reports: Reports, get: Get, stored: Stored, in_ledger: Callable[..., Awaitable[Any]],
+                 submit: Callable[[bytes], Awaitable[bytes]]):
+        self._devices, self._clock, self._chance, self._member = devices, clock, chance, member
+        self._shelf, self._reports, self._get, self._stored = shelf, reports, get, stored
+        self._in_ledger, self._submit = in_ledger, submit
+        self._lines = {device.port: asyncio.Lock() for device in devices}
+        self._again = {device.name: asyncio.Event() for device in devices}
+
+    def check_soon(self, name: str) -> None:
+        """A device's next check is due now."""
+        if name in self._again:
+            self._again[name].set()
+
+    async def run(self, device: DeviceConfig) -> None:
+        """For ever: checks one device."""
+        interval_ms = device.check_interval_s * 1000
+        due_ms = self._clock.now_ms() + int(self._chance.uniform(0, min(interval_ms, FIRST_S * 1000)))
+        while True:
+            await self._wait(device.name, due_ms)
+            started_ms = self._clock.now_ms()
+            try:
+                await self.check(device)
+            except Refused as refused:  # busy: too much is under way; the next check comes
+                logger.warning("device %s: report not sent: %s", device.name, refused)
+            # from its beginning: a pull's own time must not stretch the interval
+            due_ms = started_ms + int(interval_ms * self._chance.uniform(1 - JITTER, 1))
+
+    async def check(self, device: DeviceConfig) -> None:
+        """Pulls, judges, reports once."""
+        from gateway.dispatch.pull import Target, pull  # pymodbus takes 39 MB: only where there is a device
+
+        interval_s = device.check_interval_s / self._clock.speed
+        async with self._lines[device.port]:
+            evidence = await pull(Target(device.name, device.model, device.port, device.unit, device.twin, device.baud),
+                                  max(SHORTEST_S, min(BUDGET_S, interval_s)))
+        time_s = self._clock.now_ms() // 1000
+        data = codec.encode_evidence(evidence)
+        name = (await self._shelf.keep([data]))[0]
+        needs = await self._in_ledger(lambda: [one for one in wanted(evidence, Certified(self._get))
+                                               if not self._shelf.has(one)])
+        if needs:
+            await self._shelf.fetch(needs, None, EXPLAIN_S)
+        found, edition = await self._in_ledger(self._judge, evidence)
+        report = codec.Report(device.name, found.digests, found.outcome, found.kind, time_s, name, found.item,
+                              found.offset, found.identity, edition)
+        signed = self._member.sign(codec.REPORT, codec.report_body(report), time_s)
+        self._reports.trust(payload_hash(cose.parse(signed).payload))
+        await self._submit(signed)
+
+    def _judge(self, evidence: codec.Evidence) -> tuple[Any, int]:
+        """In the ledger's thread, where the state stands still."""
+        certified = Certified(self._get)
+        return judge(evidence, certified, self._stored), certified.edition
+
+    async def _wait(self, name: str, due_ms: int) -> None:
+        """Until a label time, or until the device is to be checked soon."""
+        again = self._again[name]
+        while (left_ms := due_ms - self._clock.now_ms()) > 0 and not again.is_set():
+            try:
+                await asyncio.wait_for(again.wait(), min(LOOK_S, max(0.002, left_ms / 1000 / self._clock.speed)))
+            except TimeoutError:
+                continue
+        again.clear()
+
