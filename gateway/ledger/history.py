@@ -29,22 +29,38 @@ def state_at(reader: Reader, channel: str, height: int) -> StateTree:
         record = reader.block_record(channel, height)
         if record is None:
             raise ValueError(f"no block {height} on {channel}")
-        tree = StateTree((bytes(key), value) for key, value in reader.store.scan("state") if isinstance(key, bytes))
-        changes: dict[bytes, bytes | None] = {}
-        for serial, data in reader.store.scan("undo", is_backwards=True):
-            assert isinstance(serial, int)
-            if serial <= record.serial:
-                break
-            changes.update(records.decode_changes(data))
-        for number, data in reader.store.scan("chains"):
-            assert isinstance(number, int)
-            chain = records.decode_chain(data)
-            if reader.serial_of(chain.tip) > record.serial:
-                changes[state.chain_key(chain.kid, chain.point)] = _record_at(reader, number, chain, record.serial)
-        tree.apply(changes)
+        tree = _tree_after(reader, record.serial)
     named = header_codec.decode_meta(record.meta).state_root
     if tree.root() != named:
         raise Damaged(f"state at {channel} height {height}", named, tree.root())
+    return tree
+
+
+def state_before(reader: Reader, channel: str, height: int) -> StateTree:
+    """The state that the block of that height was executed on; nothing names its root, the block's own execution has
+    to come out right (recompute.py)."""
+    with reader.store.reading():
+        record = reader.block_record(channel, height)
+        if record is None:
+            raise ValueError(f"no block {height} on {channel}")
+        return _tree_after(reader, record.serial - 1)
+
+
+def _tree_after(reader: Reader, wanted: int) -> StateTree:
+    """The state after the block of that serial, 0 for the genesis."""
+    tree = StateTree((bytes(key), value) for key, value in reader.store.scan("state") if isinstance(key, bytes))
+    changes: dict[bytes, bytes | None] = {}
+    for serial, data in reader.store.scan("undo", is_backwards=True):
+        assert isinstance(serial, int)
+        if serial <= wanted:
+            break
+        changes.update(records.decode_changes(data))
+    for number, data in reader.store.scan("chains"):
+        assert isinstance(number, int)
+        chain = records.decode_chain(data)
+        if reader.serial_of(chain.tip) > wanted:
+            changes[state.chain_key(chain.kid, chain.point)] = _record_at(reader, number, chain, wanted)
+    tree.apply(changes)
     return tree
 
 
