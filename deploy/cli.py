@@ -26,6 +26,7 @@ COMMANDS = {
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
     "enroll": ("deploy.enroll", "devices and people: request, approve, revoke, list"),
     "proof": ("deploy.proof", "export the proof of a reading"),
+    "market": ("deploy.market", "compute a block's clearings again"),
     "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
 }
 
