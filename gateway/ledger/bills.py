@@ -72,8 +72,9 @@ def export_bill(reader: Reader, account: bytes, first_s: int, end_s: int) -> byt
         places, blocks = _blocks(reader, [one for _, _, chosen in borders for one in chosen])
         rows = [[point, border_s, [list(places[one.place]) for one in chosen]] for point, border_s, chosen in borders]
         chains = [row for point in own for row in _chains(reader, point, borders)]
+        witnesses = _witnesses(reader, after, account)
         return bill.encode(bill.Bill(bill.VERSION, bill.NAME, reader.chain_id, account, first_s, end_s, before.part(),
-                                     after.part(), blocks, rows, chains, []))
+                                     after.part(), blocks, rows, chains, witnesses))
 
 
 def _states(reader: Reader, first_s: int, end_s: int) -> tuple[_Shown, _Shown]:
@@ -84,11 +85,21 @@ def _states(reader: Reader, first_s: int, end_s: int) -> tuple[_Shown, _Shown]:
     final_s = records.decode_calendar(newest).final_s
     check(end_s <= final_s, "not_included", f"slots before {final_s}", end_s)
     top = reader.height(CHANNEL)
-    after = _Shown(reader, _first_height(reader, _due_s(reader, end_s - reader.parameters["slot_s"]), top))
+    after = _Shown(reader, _after_height(reader, end_s, final_s, top))
     height = _first_height(reader, _due_s(reader, first_s), top) - 1
     before = _Shown(reader, max(height, 1))
     check(before.tree.get(records.CALENDAR_KEY) is not None, "not_included", "a slot of the market", first_s)
     return before, after
+
+
+def _after_height(reader: Reader, end_s: int, final_s: int, top: int) -> int:
+    """Of the blocks after the last slot's settlement and before the next one's, the best witnessed; the newest of
+    equals, but the first one where nobody has signed any: it is the first to be certified."""
+    first = _first_height(reader, _due_s(reader, end_s - reader.parameters["slot_s"]), top)
+    last = top if final_s == end_s else _first_height(reader, _due_s(reader, end_s), top) - 1
+    count, height = max((len(reader.witnesses_at(CHANNEL, height)), height)
+                        for height in range(first, max(first, last) + 1))
+    return height if count else first
 
 
 def _due_s(reader: Reader, slot_s: int) -> int:
@@ -153,6 +164,17 @@ def _show_records(after: _Shown, before: _Shown, account: bytes, first_s: int, e
     for name in rules.NAMES:
         after.get(records.rules_key(name))
     return points
+
+
+def _witnesses(reader: Reader, after: _Shown, account: bytes) -> list[bytes]:
+    """The light nodes' signatures under the header of `after`; shows who may sign, and how many they are."""
+    found = reader.witnesses_at(CHANNEL, after.height)
+    for kid, _ in found:
+        after.get(state.agent_key(kid))
+    owner = after.get(state.agent_key(account))
+    if owner is not None:
+        after.get(state.light_key(state.decode_agent(owner).area))
+    return [message for _, message in found]
 
 
 def _seals(reader: Reader, point: int, first_ms: int, end_ms: int, slot_ms: int) -> Iterator[_Seal]:

@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from firmware.wire import cbor, certificate, cose, genesis, header, merkle, seal, state
+from firmware.wire import cbor, certificate, cose, genesis, header, merkle, seal, state, witness
 from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
 from gateway.market import records
@@ -243,6 +243,25 @@ def borders_of(bill: Bill, seals: list[list[Border]]) -> Iterator[tuple[int, int
             check(border.seal.point == point, "not_its_point", point, border.seal.point)
             found.append(border)
         yield point, slot_s, found
+
+
+def check_witnesses(chain: Chain, found: Bill, after: Facts) -> tuple[int, int]:
+    """(k, n): how many of the area's light nodes have signed the header of `after`, and how many there are.
+
+    Refused for a signature that is none, by somebody who is no light node, or twice by one."""
+    owner = after.get(state.agent_key(found.account))
+    count = None if owner is None else after.get(state.light_key(state.decode_agent(owner).area))
+    last = b""
+    for message in found.witnesses:
+        signed, said = witness.read(message)
+        check(said.header == after.header_bytes, "wrong_header", after.header_bytes, said.header)
+        check(last < said.kid, "duplicate_signer", last, said.kid)
+        last = said.kid
+        agent = state.decode_agent(after.need(state.agent_key(said.kid)))
+        check(agent.role == "agent" and agent.revoked_height is None, "unknown_signer", "a light node", said.kid)
+        check(cose.is_low_s(signed.signature), "high_s", "the low half", signed.signature)
+        cose.check(signed, "witness", chain.chain_id, agent.public_key, chain.verify_digest)
+    return len(found.witnesses), 0 if count is None else state.decode_count(count)
 
 
 def check_calendar(bill: Bill, before: Facts, after: Facts) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from firmware.wire import trading
 from gateway.ledger.bills import export_bill
 from gateway.ledger.reader import Reader
-from tests.contracts.area import Area
+from tests.contracts.settling import Area
 from tests.ledger.world import key
 
 OWNERS = {1: "LA1", 2: "LA2", 3: "LA3", 4: "MG"}
@@ -40,8 +40,8 @@ class Month(NamedTuple):
     account: bytes
 
 
-def make_area(folder: Path | None, days: int) -> Area:
-    """The area with `days` of 24 slots, all final and certified."""
+def make_area(folder: Path | None, hours: int) -> Area:
+    """The area with so many slots, all final and certified."""
     area = Area(folder, points=(1, 2, 3, 4), owners=OWNERS, replicas=4,
                 parameters={"point_max_w": 250_000})  # the microgrid has 160 kW
     first_s, quarters = area.first_s, area.slot_s // SEAL_S
@@ -49,7 +49,7 @@ def make_area(folder: Path | None, days: int) -> Area:
     area.block()
     area.border_seals(first_s)
     area.block(first_s + 20)
-    for done in range(1, days * 24 * quarters + 1):
+    for done in range(1, hours * quarters + 1):
         at, quarter = divmod(done - 1, quarters)
         _, _, actual, residual = HOURS[at % len(HOURS)]
         for number in range(3):
@@ -61,21 +61,21 @@ def make_area(folder: Path | None, days: int) -> Area:
         if not quarter and not at % TOP_UP_HOURS:
             _top_up(area, at)
         assert set(area.block(first_s + done * SEAL_S + 20)) == {"accepted"}
-    area.finish(first_s + (days * 24 - 1) * area.slot_s)
+    area.finish(first_s + (hours - 1) * area.slot_s)
     area.certify()
     return area
 
 
-def make_month(folder: Path | None = None, days: int = 30, name: str = "LA1") -> Month:
-    area = make_area(folder, days)
-    account = key(name).kid
+def make_month(folder: Path | None = None, hours: int = 30 * 24, name: str = "LA1") -> Month:
+    """An area and the bill of one of its accounts over all of its slots."""
+    area = make_area(folder, hours)
     area.ledger.close()
     reader = Reader.open(area.folder)
     try:
-        end_s = area.first_s + days * 24 * area.slot_s
-        return Month(area, export_bill(reader, account, area.first_s, end_s), area.genesis, account)
+        data = export_bill(reader, key(name).kid, area.first_s, area.first_s + hours * area.slot_s)
     finally:
         reader.close()
+    return Month(area, data, area.genesis, key(name).kid)
 
 
 def _put_orders(area: Area, at: int) -> None:

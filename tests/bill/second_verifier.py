@@ -9,12 +9,11 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-ES256, KEYS = ec.ECDSA(utils.Prehashed(hashes.SHA256())), {}
+ES256 = ec.ECDSA(utils.Prehashed(hashes.SHA256()))
+KEYS: dict = {}
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 TRADE, SUPPLY, BALANCE, CORRECTION = 3, 4, 5, 6  # kinds of entries
-
-class Bad(Exception):
-    pass
+class Bad(Exception): ...
 
 def must(holds, why):
     if not holds:
@@ -59,16 +58,14 @@ def read(data, at):
         return (-1 - number if major else number), at
     must(at + number <= len(data), "it ends too soon")
     if major < 4:
-        piece = bytes(data[at:at + number])
-        return (piece if major == 2 else piece.decode()), at + number
+        return (data[at:at + number] if major == 2 else data[at:at + number].decode()), at + number
     must(major == 4, "a value of another kind")
     items = []
-    for _ in range(number):
+    while len(items) < number:
         item, at = read(data, at)
         items.append(item)
     return items, at
 
-# Trees (RFC 9162) and signatures (COSE_Sign1, ES256).
 def leaf(data):
     return sha(b"\0" + data)
 
@@ -127,7 +124,7 @@ class State:
     """The records that the file shows of the state under one block."""
     def __init__(self, chain, part):
         header, certificate, meta, meta_path, leaves, buckets = part
-        self.height, _, facts = chain.check_block(header, certificate, meta, meta_path)
+        self.header, (self.height, _, facts) = header, chain.check_block(header, certificate, meta, meta_path)
         leaves = [leaves[at:at + 32] for at in range(0, len(leaves), 32)]
         must(len(leaves) == 4096 and tree_root(leaves) == facts[7], "another state")
         must(all(one[0] < two[0] for one, two in zip(buckets, buckets[1:])), "buckets in disorder")
@@ -135,11 +132,18 @@ class State:
         self.shown = {index: dict(pairs) for index, pairs in buckets}
 
     def get(self, name, *numbers):
-        """The record of a key: its name and numbers of (value, bytes)."""
         key = name + b"".join(number.to_bytes(size, "big") for number, size in numbers)
         bucket = int.from_bytes(sha(key)[:2], "big") >> 4
         must(bucket in self.shown, f"the file does not show {key!r}")
         return decode(self.shown[bucket][key]) if key in self.shown[bucket] else None
+
+def open_message(chain, after, message, kind):
+    """(its signer's record, fields, payload) of a COSE_Sign1 of exactly our form."""
+    (payload, at), signature, agent = read(message, 17), message[-64:], after.get(b"agent/" + message[9:17])
+    must(message[:9] == b"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48" and agent, "no signed message")
+    must(message[at:-64] == b"\x58\x40" and int.from_bytes(signature[32:], "big") <= ORDER >> 1, "no signature")
+    must_sign(agent[0], payload, kind, chain.id, signature)
+    return agent, decode(payload), payload
 
 def check_seals(chain, after, blocks):
     """For every block its seals' (fields, hash), each signed by an agent of its point and taken unmarked."""
@@ -152,13 +156,8 @@ def check_seals(chain, after, blocks):
             must_include(message, index, facts[5] + 1, path, root)
             code = results[index - 1]
             must(index and (code == 0 or code >= 256 and not code - 256 & 0b101111), "a seal that moves no energy")
-            (payload, at), signature = read(message, 17), message[-64:]
-            must(message[:9] == b"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48", "no signed message")
-            must(message[at:-64] == b"\x58\x40" and int.from_bytes(signature[32:], "big") <= ORDER >> 1, "no signature")
-            fields, agent = decode(payload), after.get(b"agent/" + message[9:17])
-            must(fields[1] == message[9:17] and fields[2] in agent[7], "a stranger's seal")
-            must(fields[14] & 3 == 2, "a clock that was not synchronised")
-            must_sign(agent[0], payload, "seal", chain.id, signature)
+            agent, fields, payload = open_message(chain, after, message, "seal")
+            must(fields[1] == message[9:17] and fields[2] in agent[7] and fields[14] & 3 == 2, "no seal that counts")
             rows.append((fields, sha(payload)))
         found.append(rows)
     return found
@@ -178,7 +177,6 @@ def check_chains(chains, own):
     return found
 
 def totals_of(meter, fields):
-    """(import, export) totals of a seal, by every span of its meter."""
     return [tuple(None if register is None or register < (start or 0) else base + (register - (start or 0)) * num // den
                   for register, start, base in ((fields[11], starts[0], bases[0]), (fields[12], starts[1], bases[1])))
             for number, *starts_bases, num, den in meter[0] if number == fields[3]
@@ -195,7 +193,6 @@ def border_totals(chain, meter, chosen, at_ms):
                   for old, new in zip(one, two)) for one in ones for two in twos]
 
 def half_even(divisor, number, factor):
-    """number x factor / divisor, a half to the even one."""
     whole, rest = divmod(number * factor, divisor)
     return whole + (2 * rest > divisor or 2 * rest == divisor and whole & 1)
 
@@ -207,7 +204,6 @@ def share(whole, trades, mine):
     return parts[mine][0] + (mine in lucky[:whole - sum(part for part, _ in parts.values())])
 
 def expected_amounts(account, own, trades, energies, tariff):
-    """{(kind of entry, point, trade): amount} of one slot."""
     retail, buyback, wheeling, subsidy = tariff
     found = {}
     for number, _, flow, _, buyer, buying, seller, selling, price, *_ in trades:
@@ -252,8 +248,11 @@ def check(bill, genesis):
     must(len(file) == 12 and file[:3] == [1, "gridseal-bill", chain.id], "no bill of this chain")
     account, first, end = file[3:6]
     before, after = State(chain, file[6]), State(chain, file[7])
-    is_period = before.height < after.height and first % chain.slot_s == 0 and not file[11]
+    is_period = before.height < after.height and first % chain.slot_s == 0
     must(is_period and before.get(b"calendar")[2] == first < after.get(b"calendar")[2] == end, "another period")
+    must(file[11] == sorted(set(file[11]), key=lambda message: message[9:17]), "witnesses in disorder")
+    for agent, fields, _ in (open_message(chain, after, message, "witness") for message in file[11]):
+        must(agent[1] == "agent" and agent[9] is None and fields[3] == after.header, "no witness of this header")
     old, new = (state.get(b"account/" + account) or [account] + [0] * 10 for state in (before, after))
     numbers = range(old[8] + 1, new[8] + 1)
     entries = [after.get(b"entry/" + account, (number, 4)) for number in numbers]
@@ -279,8 +278,9 @@ def check(bill, genesis):
         made = expected_amounts(account, own, trades, energies, tariff_at(tariffs, clearing[5], slot))
         shown = [((entry[1], entry[6], entry[7]), entry[2]) for entry in mine]
         if any(entry[1] == CORRECTION for entry in mine):  # they differ line by line; what remains is the sum
-            shown, made = [(0, sum(value for _, value in shown))], {0: sum(made.values())}
-        must(account == grid or sorted(shown, key=repr) == sorted(made.items(), key=repr), f"slot {slot}: other amounts")
+            must(sum(value for _, value in shown) == sum(made.values()), "other amounts")
+        else:
+            must(account == grid or sorted(shown, key=repr) == sorted(made.items(), key=repr), "other amounts")
     for entry in entries:
         is_inside = entry[5] is not None and first <= entry[5] < end
         must(is_inside or account == grid or entry[1] not in (TRADE, SUPPLY, BALANCE), "a line of another period")
