@@ -28,6 +28,7 @@ COMMANDS = {
     "proof": ("deploy.proof", "export the proof of a reading"),
     "market": ("deploy.market", "compute a block's clearings again"),
     "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
+    "audit": ("deploy.audit", "compare two parties' files: do the replicas contradict themselves?"),
 }
 
 

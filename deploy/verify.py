@@ -41,9 +41,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(args: argparse.Namespace) -> int:
     """Checks one file; returns the exit code."""
     try:
-        genesis_bytes = _read(args.trust, genesis.GENESIS_BYTES)
+        genesis_bytes = read_bounded(args.trust, genesis.GENESIS_BYTES)
         genesis.decode(genesis_bytes)
-        data = _read(args.file, FILE_BYTES)
+        data = read_bounded(args.file, FILE_BYTES)
     except OSError as error:
         return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
     except Refused as error:
@@ -118,19 +118,19 @@ def _report_lines(report: proof.Report) -> list[str]:
     fields = report.seal
     lines = [f"good: point {fields.point}, agent {fields.kid.hex()} (key protection: {report.agent.key_protection})"]
     if report.reading is not None:
-        lines.append(f"read at {_time(report.reading.time_ms)}")
+        lines.append(f"read at {time_text(report.reading.time_ms)}")
         for entry in report.reading.entries:
             shown = f"missing ({entry.missing})" if entry.missing else f"{entry.value} {entry.unit or ''}".rstrip()
             lines.append(f"  {entry.name:<12} {shown}")
     lines.append(f"under seal {fields.height} of {fields.count} readings, "
-                 f"{_time(fields.first_ms)} to {_time(fields.last_ms)}")
+                 f"{time_text(fields.first_ms)} to {time_text(fields.last_ms)}")
     if report.marks:
         lines.append("marked: " + ", ".join(mark_names(report.marks)))
     return lines + _trust_lines(report.height, report.time_s, report.signers, report.members, report.speed)
 
 
 def _trust_lines(height: int, time_s: int, signers: int, members: int, speed: int) -> list[str]:
-    lines = [f"in block {height} of {_time(time_s * 1000)}, signed by {signers} of {members} replicas "
+    lines = [f"in block {height} of {time_text(time_s * 1000)}, signed by {signers} of {members} replicas "
              f"(quorum {certificate.quorum(members)})"]
     if members == 1:
         lines.append("one signer: tamper-evident, not Byzantine")
@@ -144,13 +144,15 @@ def mark_names(marks: int) -> list[str]:
     return [name for bit, name in enumerate(MARKS) if marks >> bit & 1]
 
 
-def _time(milliseconds: int) -> str:
+def time_text(milliseconds: int) -> str:
+    """RFC 3339 in UTC with milliseconds."""
     seconds, rest = divmod(milliseconds, 1000)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
 
 
-def _read(path: Path, limit: int) -> bytes:
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A file's bytes; Refused `oversize` for more than any file of that kind has."""
     with open(path, "rb") as file:
         data = file.read(limit + 1)
     if len(data) > limit:
