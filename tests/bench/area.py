@@ -75,15 +75,16 @@ def running_broker(area: Area) -> Iterator[int]:
 
 
 class Meter:
-    """An agent's connection to the broker."""
+    """An agent's connection to the area's broker, or to the one of that URL."""
 
-    def __init__(self, area: Area, agent: Agent):
+    def __init__(self, area: Area, agent: Agent, url: str = ""):
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, agent.kid.hex())
         self._client.max_inflight_messages_set(1000)
         home = meter_home(area.folder, agent)
-        self._client.tls_set(str(area.folder / "ca" / "ca.crt"), str(home / "tls.crt"), str(home / "tls.key"),
-                             tls_version=ssl.PROTOCOL_TLS_CLIENT)
-        address = urlsplit(area.broker_url)
+        address = urlsplit(url or area.broker_url)
+        if address.scheme == "mqtts":
+            self._client.tls_set(str(area.folder / "ca" / "ca.crt"), str(home / "tls.crt"), str(home / "tls.key"),
+                                 tls_version=ssl.PROTOCOL_TLS_CLIENT)
         self._client.connect(address.hostname or "", address.port or 0)
         self._client.loop_start()
         self._waiting: list[paho.MQTTMessageInfo] = []

@@ -1,9 +1,10 @@
 """Makes the gateway's half of row 3 in a process of its own: broker to durable envelope, nothing ordered.
 
-    python -m tests.bench.inlet REPLICA_FOLDER COUNT
+    python -m tests.bench.inlet REPLICA_FOLDER COUNT [BROKER_URL]
 
-Subscribes, takes COUNT envelopes through the real ingest and ledger, acknowledges each when it is durable, and prints
-what that took. With COUNT 0 it only leaves its subscription with the broker.
+Subscribes at that broker, or at those of its configuration, takes COUNT envelopes through
+the real ingest and ledger, acknowledges each when it is durable, and prints what that took. With COUNT 0 it only leaves
+its subscription with the broker.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ BOUND_S = 120.0
 LOOK_S = 0.01  # between two looks whether it is done: some 1 % of what is measured
 
 
-async def run(home: Path, count: int) -> dict[str, float]:
+async def run(home: Path, count: int, url: str = "") -> dict[str, float]:
     """Seconds of CPU and wall from the connection on, and how many durable writes it took."""
     config, clock = load_gateway(home), SystemClock()
     ledger = Ledger.open(config.data, config.genesis.read_bytes())
@@ -43,7 +44,7 @@ async def run(home: Path, count: int) -> dict[str, float]:
     ingest = Ingest(Settings(Domain(config.area, ledger.chain_id, ledger.parameters), 0, 1), reader, ledger, clock,
                     in_ledger=in_ledger, submit=submit, forget=lambda keys: None)
     tls = TlsFiles(str(config.ca), str(config.tls_cert), str(config.tls_key))
-    brokers = Brokers(config.brokers, home.name, ingest.subscriptions(), ingest.offer, clock=clock,
+    brokers = Brokers([url] if url else config.brokers, home.name, ingest.subscriptions(), ingest.offer, clock=clock,
                       chance=random.Random(1), tls=tls, on_state=ingest.broker_changed)
     await ingest.start(brokers)
     writes[0] = 0
@@ -65,4 +66,4 @@ async def run(home: Path, count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), int(sys.argv[2])))))
+    print(json.dumps(asyncio.run(run(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))))
