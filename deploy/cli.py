@@ -25,6 +25,7 @@ COMMANDS = {
     "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
     "enroll": ("deploy.enroll", "devices and people: request, approve, revoke, list"),
+    "device": ("deploy.device", "control devices: certify, endorse, check, history"),
     "proof": ("deploy.proof", "export the proof of a reading"),
     "market": ("deploy.market", "compute a block's clearings again"),
     "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
