@@ -1,1 +1,1 @@
-"""Makes clearings, settlements and credit from orders and energies: pure, integers only, one result on every replica."""
+"""Makes clearings, settlements and credit from orders and energies: pure, integers only, alike on every replica."""

@@ -44,7 +44,31 @@ def check_clearing(book: Book, context: Context) -> int:
     assert (clearing.price is None) == (not clearing.trades)
     if clearing.price is not None:
         check_price(standing, served, clearing.price, context.p_ref)
+        if context.p_ref is not None:
+            pairs = [(trade.buy_id, trade.sell_id, trade.wh) for trade in clearing.trades]
+            assert pairs == pairs_by_hand(standing, served, context, context.p_ref)
     return volume
+
+
+def pairs_by_hand(standing: list[Order], served: dict[bytes, int], context: Context, p_ref: int
+                  ) -> list[tuple[bytes, bytes, int]]:
+    """papers.md, 000, rule step 3, literally, from what each order is served in all."""
+    left = dict(served)
+    pairs = []
+    buys = sorted((order for order in standing if order.side == BUY),
+                  key=lambda order: (-order.price, -order.credit, order.height, tie_of(context.beacon, order.id)))
+    for buy in buys:
+        while left[buy.id]:
+            _, sell = min(
+                ((context.price_weight * ((order.price - p_ref) * context.quantity_scale) ** 2
+                  + context.quantity_weight * ((left[order.id] - left[buy.id]) * context.price_scale) ** 2,
+                  -order.credit, order.height, tie_of(context.beacon, order.id)), order)
+                for order in standing if order.side == SELL and left[order.id])
+            wh = min(left[buy.id], left[sell.id])
+            pairs.append((buy.id, sell.id, wh))
+            left[buy.id] -= wh
+            left[sell.id] -= wh
+    return pairs
 
 
 def check_price(standing: list[Order], served: dict[bytes, int], price: int, p_ref: int | None) -> None:
@@ -70,7 +94,8 @@ def run_books(chance: random.Random, books: int) -> tuple[int, int]:
     traded = refused = 0
     for _ in range(books):
         book = random_book(chance, chance.randint(0, 9), wh=chance.choice((1, 2, 3, 4)))
-        context = CONTEXT._replace(p_ref=chance.choice((None, 30_000, 40_500, 99_000)), beacon=chance.randbytes(32))
+        context = CONTEXT._replace(p_ref=chance.choice((None, 30_000, 40_500, 99_000)), beacon=chance.randbytes(32),
+                                   price_weight=chance.randint(0, 3), quantity_weight=chance.randint(0, 3))
         traded += check_clearing(book, context) > 0
         refused += bool(refused_by_hand(book, context.beacon))
     return traded, refused
