@@ -7,6 +7,12 @@ from typing import Any
 
 from firmware.wire import cbor, cose
 from firmware.wire import certificate as wire_certificate
+from gateway.consensus.catchup import RELAYED
+from gateway.consensus.checkpoints import KEPT
+from gateway.consensus.core import EVIDENCE
+from gateway.consensus.mail import KNOWN_MESSAGES
+from gateway.consensus.ordering import FUTURE_BYTES, FUTURE_FRAMES
+from gateway.consensus.pool import POOL_ITEMS
 from tests.cluster import promises, validity
 from tests.cluster.ledger import CHANNEL, Block
 from tests.cluster.speech import NULL, VOTES, Said
@@ -235,6 +241,31 @@ def check_bounds(judge: Any, machine: Any) -> None:
     is_busy = machine.behind is not None or machine.decisions or machine.queue
     if replica.low > replica.last_executed and not is_busy:
         judge.fail(10, f"machine {machine.index}: h {replica.low}, executed {replica.last_executed}, no transfer runs")
+
+
+def check_memory(judge: Any, machine: Any) -> None:
+    """10: at most L numbers are open, and what one peer's messages fill here has an end, whatever it sends."""
+    replica, size, window = machine.replica, judge.rules.size, judge.world.parameters["log_window"]
+    slots, bodies, votes = replica._log._slots, replica._log._bodies, replica._header_votes
+    filled: list[tuple[str, int, int]] = [
+        ("open numbers", len(slots), window), ("numbers above h + L", max(slots, default=0), replica.low + window),
+        ("batches", len(bodies), 3 * window),  # of a number: proposed, prepared in an earlier view, decided
+        ("members of a number", max((max(len(slot.prepares), len(slot.commits), len(slot.learned))
+                                     for slot in slots.values()), default=0), size),
+        ("missing batches", len(replica._wanted), 2 * window), ("VIEW-CHANGEs", len(replica._view_changes), size),
+        ("messages known", len(replica._mail._known), KNOWN_MESSAGES), ("evidence", len(replica.evidence), EVIDENCE),
+        ("requests of others", len(replica._relayed), RELAYED), ("items", len(replica._pool), POOL_ITEMS)]
+    for held in replica._checkpoints._held.values():
+        filled.append(("CHECKPOINTs of a member", len(held), KEPT))
+    for frames in replica._future.values():
+        filled.append(("frames for later views of a member", len(frames), FUTURE_FRAMES))
+        filled.append(("their bytes", sum(len(data) for _, data in frames), FUTURE_BYTES))
+    for tallies in votes._tallies.values():
+        filled.append(("open heights", len(tallies), 5 * window))  # 4 L behind the newest head, L ahead of it
+        filled.append(("header votes", max((len(tally.votes) for tally in tallies.values()), default=0), size))
+    for what, count, limit in filled:
+        if count > limit:
+            judge.fail(10, f"machine {machine.index} holds {count} {what}, more than {limit}")
 
 
 def check_exactly_once(judge: Any, machine: Any, block: Block) -> None:

@@ -209,6 +209,7 @@ class Judge:
         if machine.is_honest and machine.up:
             invariants.check_view(self, machine)
             invariants.check_bounds(self, machine)
+            invariants.check_memory(self, machine)
             low = machine.replica.low
             if low != self.records[machine.index].low:
                 self.records[machine.index].low = low

@@ -90,6 +90,12 @@ MUTATIONS = {
     "deadlines refused": Mutation(
         _ROOM + "ordering", "return max(newest_s, min(self._deadline_s, self._earliest_empty_s(newest_s)))", "pass",
         "backups take a deadline's block for a heartbeat too early"),
+    "numbers kept": Mutation(
+        _ROOM + "log", "self._slots = {n: slot for n, slot in self._slots.items() if n > low}", "pass",
+        "a log without an end"),
+    "checkpoints kept": Mutation(
+        _ROOM + "checkpoints", "            del held[min(held)]", "            pass",
+        "one liar fills the memory of all"),
     "votes of any view": Mutation(
         _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
         "COMMITs of several views make a decision"),

@@ -7,6 +7,8 @@ import pytest
 
 from firmware.wire import cbor
 from gateway.consensus import durable, messages
+from gateway.consensus.log import Slot
+from gateway.consensus.votes import Tally
 from tests.cluster import invariants, validity
 from tests.cluster.disk import VotesFile
 from tests.cluster.judge import Judge, Violation, quorum
@@ -178,6 +180,37 @@ def test_the_highest_view_decides(world: World) -> None:
     told = [validity.view_change_of(change, world.judge.rules, world.judge.signed) for change in changes]
     assert validity.recompute(2, [change for change in told if change]).digests == {1: NULL, 2: high_digest}
     assert all(told)
+
+
+def test_10_memory_without_an_end(world: World) -> None:
+    machine = world.machines[0]
+    machine.start()
+    replica, window = machine.replica, world.parameters["log_window"]
+    invariants.check_memory(world.judge, machine)
+
+    def told(what: str) -> None:
+        assert what in _broken(10, lambda: invariants.check_memory(world.judge, machine))
+
+    slots = replica._log._slots
+    slots.update({n: Slot(n) for n in range(1, window + 1)})
+    invariants.check_memory(world.judge, machine)
+    slots[1].commits = {sender: (NULL, b"") for sender in range(5)}
+    told("5 members of a number")
+    slots[window + 1] = slots.pop(1)
+    told("numbers above")
+    slots[1] = Slot(1)
+    told("open numbers")
+    slots.clear()
+    replica._future[1] = [(1, b"")] * 129
+    told("frames for later views")
+    replica._future[1] = [(1, bytes(3 << 20))]
+    told("their bytes")
+    replica._future.clear()
+    replica._checkpoints._held[2] = dict.fromkeys(range(5))
+    told("5 CHECKPOINTs of a member")
+    replica._checkpoints._held.clear()
+    replica._header_votes._tallies["trade"].update({height: Tally() for height in range(5 * window + 1)})
+    told("open heights")
 
 
 def test_a_crash_keeps_what_was_synced_and_a_first_part_of_the_rest(world: World) -> None:
