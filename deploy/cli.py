@@ -28,7 +28,8 @@ COMMANDS = {
     "device": ("deploy.device", "control devices: certify, endorse, check, history"),
     "proof": ("deploy.proof", "export the proof of a reading"),
     "market": ("deploy.market", "compute a block's clearings again"),
-    "verify": ("deploy.verify", "check a proof, a seal or a header, offline"),
+    "bill": ("deploy.bill", "export an account's bill with its proofs"),
+    "verify": ("deploy.verify", "check a proof, a seal, a header or a bill, offline"),
     "audit": ("deploy.audit", "compare two parties' files: do the replicas contradict themselves?"),
 }
 

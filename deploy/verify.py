@@ -1,4 +1,4 @@
-"""`gridseal verify`: checks a proof, a seal or a header offline, against nothing but the genesis; says what it proves.
+"""`gridseal verify`: checks a proof, seal, header or bill offline, against the genesis alone; says what it proves.
 
 Exit 0 good, 1 bad (with the reason), 2 unreadable. No network, no other file, no configuration.
 """
@@ -11,12 +11,17 @@ import json
 import sys
 from pathlib import Path
 
+from deploy import bill
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import certificate, genesis, headerfile, proof, witness
 from firmware.wire.errors import Refused
 from firmware.wire.headerfile import Counted
+from gateway.market import bill as bill_codec
+from gateway.market import billing
 
-FILE_BYTES = max(proof.PROOF_BYTES, headerfile.FILE_BYTES)  # larger than any file of ours: something else
+# by kind of file; a larger one is something else
+FILE_BYTES = {"proof": proof.PROOF_BYTES, "seal": proof.PROOF_BYTES, "header": headerfile.FILE_BYTES,
+              "bill": bill_codec.BILL_BYTES}
 MARKS = ("clock not synchronised", "clock implausible", "register fell", "register jumped", "late",
          "firmware not certified", "heights lost before it")
 SHOWN = 8  # kids in one line
@@ -24,16 +29,20 @@ UNREADABLE = ("malformed", "oversize", "too_deep", "unreadable")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("verify", help="check a proof, a seal or a header, offline", description=__doc__)
+    parser = commands.add_parser("verify", help="check a proof, a seal, a header or a bill, offline",
+                                 description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
     for kind, purpose in (("proof", "one reading, down to its bytes"), ("seal", "one seal in its block"),
-                          ("header", "one block header, its certificate, and who co-signed it")):
+                          ("header", "one block header, its certificate, and who co-signed it"),
+                          ("bill", "an account's bill, from register readings to the total")):
         one = kinds.add_parser(kind, help=purpose,
                                epilog=f"example: gridseal verify {kind} FILE --trust genesis.cbor")
         one.add_argument("file", type=Path)
         one.add_argument("--trust", type=Path, required=True, metavar="GENESIS", help="the genesis file you trust")
         one.add_argument("--witnesses", type=int, default=0, metavar="K",
                          help="demand that at least K light nodes have co-signed the block's header")
+        if kind == "bill":
+            one.add_argument("--all", action="store_true", help="print every line")
         one.add_argument("--json", action="store_true", help="one JSON object instead of text")
         one.set_defaults(run=run)
 
@@ -43,22 +52,25 @@ def run(args: argparse.Namespace) -> int:
     try:
         genesis_bytes = read_bounded(args.trust, genesis.GENESIS_BYTES)
         genesis.decode(genesis_bytes)
-        data = read_bounded(args.file, FILE_BYTES)
+        data = read_bounded(args.file, FILE_BYTES[args.kind])
     except OSError as error:
         return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
     except Refused as error:
         return _say(args, 2, {"reason": "unreadable"}, f"unreadable: {error}")
     try:
-        values, lines = _check(args.kind, data, genesis_bytes, args.witnesses)
+        values, lines = _check(args, data, genesis_bytes)
     except Refused as error:
         code = 2 if error.reason in UNREADABLE else 1
         return _say(args, code, {"reason": error.reason}, f"{'unreadable' if code == 2 else 'BAD'}: {error}")
     return _say(args, 0, values, "\n".join(lines))
 
 
-def _check(kind: str, data: bytes, genesis_bytes: bytes, needed: int) -> tuple[dict[str, object], list[str]]:
+def _check(args: argparse.Namespace, data: bytes, genesis_bytes: bytes) -> tuple[dict[str, object], list[str]]:
+    kind, needed = args.kind, args.witnesses
     if kind == "header":
         return _check_header(data, genesis_bytes, needed)
+    if kind == "bill":
+        return _check_bill(data, genesis_bytes, needed, args.all)
     wanted = proof.OF_READING if kind == "proof" else proof.OF_SEAL
     found = proof.decode(data).name
     if found != wanted:
@@ -81,6 +93,13 @@ def _check_header(data: bytes, genesis_bytes: bytes, needed: int) -> tuple[dict[
     signers = len(voted.signers)
     return ({"height": top.height, "time_s": top.time_s, "signers": signers, **values},
             ["good: a certified header", *_trust_lines(top.height, top.time_s, signers, members, speed), *lines])
+
+
+def _check_bill(data: bytes, genesis_bytes: bytes, needed: int, is_all: bool) -> tuple[dict[str, object], list[str]]:
+    found = billing.check_bill(data, genesis_bytes, verify_digest)
+    if found.witnesses < needed:
+        raise Refused("too_few_signers", f"{needed} light nodes", found.witnesses)
+    return bill.report_values(found), bill.report_lines(found, genesis.chain_id(genesis_bytes), is_all)
 
 
 def _is_message(data: bytes) -> bool:

@@ -77,6 +77,17 @@ def export_bill(reader: Reader, account: bytes, first_s: int, end_s: int) -> byt
                                      after.part(), blocks, rows, chains, witnesses))
 
 
+def settled_slots(reader: Reader) -> tuple[int, int]:
+    """(the first slot of the market, the end of the last one that is settled); Refused `no_rules` before there is one.
+    """
+    with reader.store.reading():
+        newest = reader.state_value(records.CALENDAR_KEY)
+        first = next(reader.state_with(records.CLEARING), None)
+    check(newest is not None and first is not None, "no_rules", "a settled slot", None)
+    assert newest is not None and first is not None
+    return records.decode_clearing(first[1]).slot_s, records.decode_calendar(newest).final_s
+
+
 def _states(reader: Reader, first_s: int, end_s: int) -> tuple[_Shown, _Shown]:
     """The last state before the first slot's settlement, and the first one after the last slot's."""
     newest = reader.state_value(records.CALENDAR_KEY)

@@ -161,11 +161,11 @@ class Blocks:
     def agents(self) -> list[tuple[bytes, AgentRecord]]:
         """Everything enrolled, also revoked, as (kid, record), by kid."""
         prefix = state.agent_key(b"")
-        return [(key[len(prefix):], state.decode_agent(value)) for key, value in self._state_with(prefix)]
+        return [(key[len(prefix):], state.decode_agent(value)) for key, value in self.state_with(prefix)]
 
     def points(self) -> list[PointRecord]:
         """All metering points, by number."""
-        return [state.decode_point(value) for _, value in self._state_with(b"point/")]
+        return [state.decode_point(value) for _, value in self.state_with(b"point/")]
 
     # What execution and its check have in common.
 
@@ -198,7 +198,8 @@ class Blocks:
             raise ValueError(f"this chain has no channel {channel}")
         return self.channels.index(channel)
 
-    def _state_with(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def state_with(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The pairs of the replicated state whose key begins with `prefix`, by key."""
         for key, value in self.store.scan("state", prefix):
             assert isinstance(key, bytes)
             if not key.startswith(prefix):

@@ -21,6 +21,7 @@ GRID_KEY = b"role/grid"  # unrevoked kids of role grid in the order of their enr
 FORMER_KEY = b"former"  # [[kid, point, slot], ...]: who had a point before, whose slots before `slot` are not final yet
 MINTED_KEY = b"minted"  # genesis balances and top-ups less withdrawals, mc (CBOR integer): the sum of all balances
 POINTS_KEY = b"points"  # every point of the area, rising (CBOR list)
+CLEARING = b"clearing/"  # and the slot: their keys rise with time
 SHARDS = 64  # of a slot's orders: a record stays small when a thousand orders come for one slot
 
 
@@ -187,7 +188,8 @@ _TRADE_KINDS = ("u", "u", "u", "u", "b8", "u", "b8", "u", "u", "u", "b32", "b32"
 
 
 class MeterRecord(NamedTuple):
-    """A point's registers made comparable over meter epochs; last_*: the newest reading that may move energy."""
+    """A point's registers made comparable over meter epochs; last_*: the newest reading that may move energy (totals),
+    where it is not the chain's."""
 
     epochs: "list[Epoch]"
     last_ms: int
@@ -300,7 +302,7 @@ def bids_key(slot_s: int, shard: int) -> bytes:
 
 
 def clearing_key(slot_s: int) -> bytes:
-    return b"clearing/" + struct.pack(">Q", slot_s)
+    return CLEARING + struct.pack(">Q", slot_s)
 
 
 def meter_key(point: int) -> bytes:
