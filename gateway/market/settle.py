@@ -9,7 +9,8 @@ Source: the rule behind 004, Table 2, found by recomputing it (papers.md, 004; t
 
 19 of the table's 21 cells follow; row 7 is 135.5 / 118.8 / 16.7 (the print charges wheeling on all energy used there
 and nowhere else). The purchase subsidy of 000 (eqs. 3, 6, 8), k m p^2, is a line of its own, from the grid to who buys
-from it (flows CU and CG); its rate is 0 by default.
+from it (flows CU and CG); its rate is 0 by default, and it is never more than what the matched energy costs (p above
+1 / k, 20 yuan at the paper's rate), so that no rule set can pay people for using energy.
 
 A point's energy of the slot, used (import) for its purchases and generated (export) for its sales, is shared over its
 trades in proportion to agreed volume by largest remainder, ties by the trade's number; `used` and `generated` of a
@@ -130,14 +131,14 @@ def settle_trade(one: Contract, used: int | None, generated: int | None, tariff:
     matched = min(used, generated)
     pays = amount_mc(matched, one.price + tariff.wheeling) + amount_mc(used - matched, tariff.retail)
     gets = amount_mc(matched, one.price) + amount_mc(generated - matched, tariff.buyback)
-    taken_off = subsidy_mc(matched, one.price, tariff.subsidy) if one.flow in (CU, CG) else 0
-    return Settled(one.number, one.buyer_point, one.seller_point, used, generated, matched, pays - taken_off, gets,
-                   pays - taken_off - gets, taken_off)
+    subsidy = subsidy_mc(matched, one.price, tariff.subsidy) if one.flow in (CU, CG) else 0
+    return Settled(one.number, one.buyer_point, one.seller_point, used, generated, matched, pays - subsidy, gets,
+                   pays - subsidy - gets, subsidy)
 
 
 def subsidy_mc(energy_wh: int, price_mc: int, rate: int) -> int:
-    """Returns k Q P^2 (000, eqs. 3 and 8): rate / 1000 x Wh / 1000 x (price / 10^5)^2 currency units, in mc."""
-    return divide_half_even(rate * energy_wh * price_mc * price_mc, 10**11)
+    """Returns k Q P^2 (000, eqs. 3 and 8) in mc, Q P at most: rate / 1000 x Wh / 1000 x (price / 10^5)^2 x 10^5."""
+    return min(divide_half_even(rate * energy_wh * price_mc * price_mc, 10**11), amount_mc(energy_wh, price_mc))
 
 
 def _shared(wholes: Mapping[int, int | None], contracts: Sequence[Contract], side: int) -> dict[int, int | None]:
@@ -164,8 +165,10 @@ def _supply(point: int, energy: Energy, is_buyer: bool, is_seller: bool, tariff:
 
 
 def _check(contracts: Sequence[Contract], tariff: Tariff) -> None:
-    for price in (tariff.retail, tariff.buyback, tariff.wheeling, tariff.subsidy):
+    for price in (tariff.retail, tariff.buyback, tariff.wheeling):
         check_price(price)
+    if tariff.subsidy < 0:
+        raise ValueError(f"a subsidy that is not negative, not {tariff.subsidy}")
     if len({one.number for one in contracts}) != len(contracts):
         raise ValueError("two trades of one slot have one number")
     for one in contracts:

@@ -68,14 +68,6 @@ def roll_over(span: Span, modulus_wh: int) -> Span:
     return next_meter(span, modulus_wh, 0, span.ratio_num, span.ratio_den)
 
 
-def is_rollover(span: Span, before: Point, register_wh: int, time_ms: int, modulus_wh: int, largest_w: int) -> bool:
-    """Tells whether a register that fell has rolled over: `largest_w` explains the rise across the modulus."""
-    if not 0 <= register_wh < modulus_wh or span.start_wh >= modulus_wh:
-        return False
-    now_wh = total_wh(roll_over(span, modulus_wh), register_wh)
-    return now_wh is not None and is_plausible(before, Point(time_ms, now_wh), largest_w)
-
-
 def is_plausible(before: Point, after: Point, largest_w: int) -> bool:
     """Tells whether a total has not fallen nor risen beyond what `largest_w` (behind the CT/VT) explains."""
     return 0 <= (after.wh - before.wh) * _WATT_MS_PER_WH <= largest_w * (after.time_ms - before.time_ms)

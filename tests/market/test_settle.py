@@ -66,7 +66,7 @@ def random_slot(chance: random.Random) -> tuple[list[Contract], dict[int, Energy
         elif chance.random() < 0.5:
             energies[point] = None
     tariff = Tariff(chance.randint(0, highest), chance.randint(0, highest), chance.randint(0, highest // 10),
-                    chance.choice((0, 0, 50)))
+                    chance.choice((0, 0, 50, 10**6)))
     return contracts, energies, tariff
 
 
@@ -88,6 +88,8 @@ def check_settlement(contracts: list[Contract], energies: dict[int, Energy | Non
             matched = min(trade.used, trade.generated)
             assert trade.matched == matched
             subsidy = Fraction(tariff.subsidy * matched * one.price**2, 10**11) if one.flow in (CU, CG) else Fraction(0)
+            subsidy = min(subsidy, Fraction(matched * one.price, 1000))
+            assert 0 <= trade.subsidy <= trade.buyer_pays + trade.subsidy
             exact[trade.buyer_point] -= Fraction(matched * (one.price + tariff.wheeling)
                                                  + (trade.used - matched) * tariff.retail, 1000) - subsidy
             exact[trade.seller_point] += Fraction(matched * one.price
@@ -175,6 +177,10 @@ def test_the_purchase_subsidy_goes_from_the_grid_to_who_buys_from_it() -> None:
                           TARIFF._replace(subsidy=50)).trades
         assert (trade.subsidy, trade.buyer_pays, trade.seller_gets) == (subsidy, 520_000 - subsidy, 500_000)
         assert trade.grid_gets == 20_000 - subsidy
+    # at 30 yuan the rate would pay 45 yuan per kWh: it takes off the price, no more
+    (trade,) = settle([Contract(0, 1, 2, 3_000_000, 10_000, CU)], {1: (10_000, 0), 2: (0, 10_000)},
+                      TARIFF._replace(subsidy=50)).trades
+    assert (trade.subsidy, trade.buyer_pays) == (30_000_000, 20_000)
 
 
 def test_bounds_and_wrong_use() -> None:
@@ -191,6 +197,8 @@ def test_bounds_and_wrong_use() -> None:
     for wrong in ([one, one], [one._replace(seller_point=1)]):
         with pytest.raises(ValueError):
             settle(wrong, {}, TARIFF)
+    with pytest.raises(ValueError):
+        settle([one], {}, TARIFF._replace(subsidy=-1))
     assert amount_mc(ENERGY_WH, PRICE_MC) == AMOUNT_MC and 900 * AMOUNT_MC < 2**63
 
 

@@ -17,7 +17,6 @@ from gateway.market.vee import (
     borders,
     is_coarse,
     is_plausible,
-    is_rollover,
     next_meter,
     roll_over,
     slot_energy,
@@ -99,15 +98,14 @@ def test_a_meter_replaced_in_the_middle_of_a_day() -> None:
 
 
 def test_rollover() -> None:
-    """A register of six digits in kWh, 999,999 -> 3, is 4 kWh on; a fall that no power explains is none."""
+    """A register of six digits in kWh, 999,999 -> 3, is 4 kWh on: 4 kW explain that in an hour, 3 kW do not."""
     modulus = 10**9
-    span = Span(0, 0)
-    before = Point(0, 999_999_000)
-    assert is_rollover(span, before, 3_000, HOUR_MS, modulus, 20_000)
-    assert total_wh(roll_over(span, modulus), 3_000) == 1_000_003_000
-    assert not is_rollover(span, before, 30_000, HOUR_MS, modulus, 20_000)
-    assert not is_rollover(span, before, modulus, HOUR_MS, modulus, 10**9)
-    assert not is_rollover(Span(modulus, 0), before, 1, HOUR_MS, modulus, 10**9)
+    before = Point(0, total_wh(Span(0, 0), 999_999_000) or 0)
+    after = Point(HOUR_MS, total_wh(roll_over(Span(0, 0), modulus), 3_000) or 0)
+    assert after.wh == 1_000_003_000 and is_plausible(before, after, 4_000) and not is_plausible(before, after, 3_999)
+    assert total_wh(roll_over(Span(999_000_000, 7, 40, 1), modulus), 3_000) == 7 + 40 * 1_003_000
+    with pytest.raises(ValueError):
+        roll_over(Span(modulus + 1, 0), modulus)
     assert is_plausible(Point(0, 5), Point(HOUR_MS, 25), 20) and not is_plausible(Point(0, 5), Point(HOUR_MS, 26), 20)
     assert not is_plausible(Point(0, 5), Point(HOUR_MS, 4), 20)
 
