@@ -14,6 +14,8 @@ interface (`signer.py`) is.
 
 import hashlib
 
+from firmware.crypto.p256_g import TABLE
+
 # SEC 2 section 2.4.2: prime of the field, order of the group, constant b; a = -3.
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -26,9 +28,8 @@ HALF_N = N >> 1
 ROWS = 5  # of a comb: 31 points, 1,984 bytes, what a board holds in RAM; 6 rows would be 4 KiB for a fifth less time
 COLUMNS = 52  # 5 * 52 = 260 bits >= 256
 _HALF_ROW = 26  # half a row fits MicroPython's small integers (31 bits), which cost no heap
+_DIGITS = 257  # of a scalar in non-adjacent form, one more than its bits
 _HALF_MASK = (1 << _HALF_ROW) - 1
-
-_table_of_g = b""  # made at first use, in about two signatures' time
 
 
 def generate(random_bytes) -> bytes:
@@ -229,24 +230,16 @@ def _entry(table: bytes, i: int):
     return int.from_bytes(table[start:start + 32], "big"), int.from_bytes(table[start + 32:start + 64], "big")
 
 
-def _g_table() -> bytes:
-    global _table_of_g
-    if not _table_of_g:
-        _table_of_g = make_table(G65)
-    return _table_of_g
-
-
 def _multiply_g(k: int, blind: int):
     """k * G for k in 1..n-1; the first point enters with Z = blind."""
     if not blind % P:
         raise ValueError("blind is a number in 1..P-1")
-    table = _g_table()
     x = y = z = 0
     for digit in _columns(k):
         if z:
             x, y, z = _double(x, y, z)
         if digit:
-            x2, y2 = _entry(table, digit)
+            x2, y2 = _entry(TABLE, digit)
             if z:
                 x, y, z = _add(x, y, z, x2, y2)
             else:
@@ -257,7 +250,6 @@ def _multiply_g(k: int, blind: int):
 
 def _multiply_g_and_table(u: int, v: int, table: bytes):
     """u * G + v * Q, Q given by its comb."""
-    table_of_g = _g_table()
     v_columns = _columns(v)
     x = y = z = 0
     i = 0
@@ -265,7 +257,7 @@ def _multiply_g_and_table(u: int, v: int, table: bytes):
         if z:
             x, y, z = _double(x, y, z)
         if digit:
-            x2, y2 = _entry(table_of_g, digit)
+            x2, y2 = _entry(TABLE, digit)
             x, y, z = _add(x, y, z, x2, y2)
         if v_columns[i]:
             x2, y2 = _entry(table, v_columns[i])
@@ -283,7 +275,8 @@ def _multiply_g_and_key(u: int, v: int, public65: bytes):
         x, y, z = odd[-1]
         odd.append(_add(x, y, z, twice_x, twice_y))
     multiples = _affine(odd)
-    digits = []
+    digits = bytearray(_DIGITS)  # 8 above their value: a list would take eight times the RAM while it grows
+    count = 0
     while v:
         digit = 0
         if v & 1:
@@ -291,19 +284,19 @@ def _multiply_g_and_key(u: int, v: int, public65: bytes):
             if digit > 8:
                 digit -= 16
             v -= digit
-        digits.append(digit)
+        digits[count] = digit + 8
+        count += 1
         v >>= 1
-    table_of_g = _g_table()
     columns = _columns(u)
     x = y = z = 0
-    for i in range(max(len(digits), COLUMNS) - 1, -1, -1):
+    for i in range(max(count, COLUMNS) - 1, -1, -1):
         if z:
             x, y, z = _double(x, y, z)
-        digit = digits[i] if i < len(digits) else 0
+        digit = digits[i] - 8 if i < count else 0
         if digit:
             x2, y2 = multiples[abs(digit) >> 1]
             x, y, z = _add(x, y, z, x2, y2 if digit > 0 else P - y2)
         if i < COLUMNS and columns[COLUMNS - 1 - i]:
-            x2, y2 = _entry(table_of_g, columns[COLUMNS - 1 - i])
+            x2, y2 = _entry(TABLE, columns[COLUMNS - 1 - i])
             x, y, z = _add(x, y, z, x2, y2)
     return x, y, z

@@ -1,0 +1,54 @@
+"""Follows the headers of /data with a light node on a board's heap and says what it thinks of each; then how it ends.
+
+/data/genesis.cbor; /data/steps.bin: 2 bytes of header length, 2 of certificate length, 4 of now, header, certificate.
+Argument: how many steps to take, all without one.
+"""
+
+import gc
+import struct
+import sys
+
+from firmware import lightnode
+from firmware.crypto import p256
+from firmware.wire.errors import Refused
+
+gc.threshold(4096)  # as board/sim.py: what lives on is kept together, and room for a certificate stays in one piece
+
+
+def show(step, used):
+    gc.collect()
+    used.append(gc.mem_alloc())
+    print("heap", step, used[-1])
+
+
+def follow(light, limit):
+    used: list = []
+    step = 0
+    with open("/data/steps.bin", "rb") as file:
+        head = file.read(8)
+        while head and step < limit:
+            sizes = struct.unpack(">HHI", head)
+            header, certificate = file.read(sizes[0]), file.read(sizes[1])
+            try:
+                print(light.accept(header, certificate, sizes[2]).height)
+            except Refused as refused:
+                print(refused.reason, light.height)
+            step += 1
+            if step % 50 == 0:
+                show(step, used)
+            head = file.read(8)
+
+
+def run():
+    with open("/data/genesis.cbor", "rb") as file:
+        genesis = file.read()
+    light = lightnode.LightNode(genesis, p256.verify_digest)
+    show(0, [])
+    follow(light, int(sys.argv[1]) if len(sys.argv) > 1 else 1000000)
+    again = lightnode.LightNode(genesis, p256.verify_digest, light.save())
+    for one in (light, again):
+        for pair in one.contradiction or ():
+            print("shown", pair[0].hex(), pair[1].hex())
+
+
+run()
