@@ -215,7 +215,7 @@ def expected_amounts(account, own, trades, energies, tariff):
             made = share(energies[selling][1], [one for one in trades if one[7] == selling], number)
             both = min(used, made)
             pays = half_even(1000, both, price + wheeling) + half_even(1000, used - both, retail)
-            pays -= half_even(10 ** 11, subsidy * both, price * price) if flow in (2, 3) else 0
+            pays -= min(half_even(10 ** 11, subsidy * both, price * price), half_even(1000, both, price)) * (flow > 1)
             gets = half_even(1000, both, price) + half_even(1000, made - both, buyback)
         found.update({(TRADE, point, number): value for point, value, who in (
             (buying, -pays, buyer), (selling, gets, seller)) if who == account})
