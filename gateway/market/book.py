@@ -15,8 +15,6 @@ import hashlib
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from gateway.market.amounts import check_energy, check_price
-
 BUY, SELL = 0, 1
 # Flows of 000: G microgrid (has generation), U user, C the grid's account.
 GU, GC, CU, CG = 0, 1, 2, 3
@@ -78,12 +76,6 @@ class Clearing(NamedTuple):
     refused: tuple[tuple[bytes, str], ...]      # (order id, reason), by id
 
 
-def check_order(order: Order) -> None:
-    """Raises Refused `wrong_price` or `wrong_volume` for an order that no book may hold."""
-    check_price(order.price)
-    check_energy(order.wh, 1)
-
-
 def tie_of(beacon: bytes, order_id: bytes) -> bytes:
     """The last word between equals."""
     return hashlib.sha256(beacon + order_id).digest()
@@ -92,7 +84,7 @@ def tie_of(beacon: bytes, order_id: bytes) -> bytes:
 def admit(orders: Iterable[Order], beacon: bytes) -> tuple[list[Order], list[Order], tuple[tuple[bytes, str], ...]]:
     """Returns (buys, best first; sells, best first; refused) by the total order of equals.
 
-    ValueError for a side, price or volume that `check_order` would have refused: that is asked when an order comes in.
+    ValueError for a side, price or volume that no order has: limits are asked when an order comes in (contracts).
     """
     ties = {}
     sides: dict[bytes | int, int] = {}

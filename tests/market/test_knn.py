@@ -3,14 +3,15 @@
 import os
 import random
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.market import knn
+from gateway.market import blind, knn
 from gateway.market.amounts import amount_mc
-from gateway.market.book import BUY, SELL, Book, Context, Order, tie_of
+from gateway.market.book import BUY, SELL, Book, Clearing, Context, Order, tie_of
 from tests.market.books import best_of, make_book, make_order, random_book, refused_by_hand
 
 BOOKS = 20_000
@@ -107,6 +108,19 @@ def test_order_of_input_is_nothing(chance: random.Random, size: int) -> None:
     mixed = list(book.orders)
     chance.shuffle(mixed)
     assert knn.clear(book._replace(orders=tuple(mixed)), CONTEXT) == knn.clear(book, CONTEXT)
+
+
+@pytest.mark.parametrize("clear", [knn.clear, blind.clear])
+def test_a_thousand_permutations(clear: Callable[[Book, Context], Clearing]) -> None:
+    """security.md, T62: neither mechanism looks at the order in which bids came in."""
+    chance = random.Random(62)
+    book = random_book(chance, 60, owners=20)
+    first = clear(book, CONTEXT)
+    assert len(first.trades) > 5 and first.refused
+    mixed = list(book.orders)
+    for _ in range(1000):
+        chance.shuffle(mixed)
+        assert clear(book._replace(orders=tuple(mixed)), CONTEXT) == first
 
 
 @given(st.randoms(use_true_random=False), st.integers(0, 40))
