@@ -208,7 +208,7 @@ GATEWAY = Table({
         "unit": whole(1, 247, 1),
         "twin": truth(False),
         "baud": Key("a speed of a serial line, 1200 to 115200", lambda value: value in BAUDS, 9600),
-        "check_interval_s": whole(10, 86_400, 900),
+        "check_interval_s": whole(1, 86_400, 900),
     }, many=True, required=False),
 })
 _PATHS = ("genesis", "data", "signing_key", "tls_cert", "tls_key", "ca")

@@ -6,7 +6,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from firmware.wire import cose
 from firmware.wire import device as codec
 from firmware.wire import transaction as transaction_codec
 from firmware.wire.errors import REASONS, Refused
@@ -16,6 +15,7 @@ from gateway.config import DeviceConfig
 from gateway.dispatch import records
 from gateway.dispatch.certified import Certified, named_by
 from gateway.exchange import Exchange
+from gateway.ingest import verify
 from gateway.ingest.ingest import Ingest
 from gateway.ledger.files import Files
 from gateway.ledger.ledger import Ledger, Outcome
@@ -108,12 +108,12 @@ def facts_of(name: str, record: records.DeviceRecord) -> dict[str, Any]:
 def _transaction(leaf: bytes) -> "transaction_codec.Transaction | None":
     """A leaf's transaction if it is about devices."""
     try:
-        payload = cose.parse(leaf).payload
+        payload = verify.read_leaf(leaf)[2]
         if payload[:1] != b"\x87" or payload[2] not in _OURS:
             return None
         found = transaction_codec.decode(payload)
         if found.type == codec.REPORT:
             codec.decode_report(found.body)
-    except (Refused, IndexError):
+    except Refused:
         return None
     return found

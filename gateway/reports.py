@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from firmware.wire import cose
 from firmware.wire import device as codec
 from firmware.wire import transaction as transaction_codec
 from firmware.wire.device import Evidence, Report
@@ -19,6 +18,7 @@ from firmware.wire.errors import Refused, check
 from firmware.wire.seal import payload_hash
 from gateway.dispatch.certified import Certified, Get
 from gateway.dispatch.judge import Stored, is_different, judge, wanted
+from gateway.ingest import verify
 from gateway.ingest.verify import VerifiedTransaction
 from gateway.shelf import Shelf
 
@@ -66,7 +66,7 @@ class Reports:
         """The reason why a proposed batch is bad, or None; its evidence is asked for at replica `first`."""
         try:
             for leaf in leaves:
-                payload = cose.parse(leaf).payload
+                payload = verify.read_leaf(leaf)[2]  # remembered: the batch's own check has read it
                 report = _report_of(payload) if payload[:3] == BEGINNING else None
                 if report is not None and payload_hash(payload) not in self._good:
                     await self._check(report, first, is_own=False)

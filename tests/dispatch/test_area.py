@@ -1,0 +1,221 @@
+"""A running area that finds what was altered: four replicas, a simulated device on Modbus, alarms over Mosquitto."""
+
+import json
+import queue
+import random
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from paho.mqtt import client as paho
+
+from deploy import enroll
+from deploy.device import certify_files
+from deploy.operator import Outcome, Person
+from firmware.wire import device as codec
+from firmware.wire import topics
+from gateway.ledger import files
+from sim_hardware.device_command import export
+from sim_hardware.security_device import Kind
+from tests import needs
+from tests.dispatch.plant import FILLING_ERRORS
+from tests.node.cluster import AREA, CLOCK, ENVIRONMENT, QUICK, Cluster, until
+
+KIND = Kind(7, "ssc-100", "2.0", "bay-1", 21_001)
+INTERVAL_S = 1
+# Beyond the interval: the pull itself, ordering, and publishing, of a dozen processes on two busy cores.
+MARGIN_S = 5.0
+PULLER = 2
+
+
+class Plant:
+    """The area, the device's control port, people, and the operator's view of the alarms."""
+
+    def __init__(self, folder: Path):
+        self.device = subprocess.Popen(
+            [sys.executable, "-P", "-m", "deploy.cli", "sim", "security-device", "--json", "--twin", "--seed", "7",
+             "--device", "bay-1", "--software-bytes", str(KIND.software_bytes), "--control", "127.0.0.1:0"],
+            stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        assert self.device.stdout is not None
+        ready = json.loads(self.device.stdout.readline())
+        self._control = ready["control"]
+        self.folder = folder
+        self.cluster = Cluster(folder / "area", 4, {**QUICK, "time_ahead_s": 60})
+        with open(self.cluster.home(PULLER) / "gateway.toml", "a") as toml:
+            toml.write(f'\n[[device]]\nname = "bay-1"\nmodel = "ssc-100"\nport = "tcp://{ready["buses"][0]["tcp"]}"\n'
+                       f'unit = 1\ntwin = true\ncheck_interval_s = {INTERVAL_S}\n')
+        self.alarms: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.people: dict[str, Person] = {}
+
+    def start(self) -> None:
+        self.cluster.start()
+        home = self.cluster.folder / "operator"
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, "alarms")
+        self._client.tls_set(str(self.cluster.folder / "ca" / "ca.crt"), str(home / "tls.crt"), str(home / "tls.key"),
+                             tls_version=ssl.PROTOCOL_TLS_CLIENT)
+        self._client.on_message = lambda client, data, message: self.alarms.put(
+            {"topic": message.topic, **json.loads(message.payload)})
+        self._client.on_connect = lambda client, *rest: client.subscribe(topics.alarm(AREA, "#"), 1)
+        address = urlsplit(self.cluster.broker_url)
+        self._client.connect(address.hostname or "", address.port or 0)
+        self._client.loop_start()
+        for role in ("laboratory", "manufacturer", "regulator"):
+            home = self.folder / role
+            enroll.make_person(home, (self.cluster.folder / "genesis.cbor").read_bytes(), AREA, role,
+                               [self.cluster.broker_url])
+            _, leaf, outcome = enroll.approve_request(
+                Person(self.cluster.folder), (home / "request.cbor").read_bytes(), [], "", [self.cluster.broker_url],
+                role=role)
+            assert outcome.code == 0
+            (home / "tls.crt").write_bytes(leaf)
+            (home / "ca.crt").write_bytes((self.cluster.folder / "ca" / "ca.crt").read_bytes())
+            self.people[role] = Person.open(home)
+
+    def stop(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+        self.cluster.stop()
+        self.device.terminate()
+        self.device.wait(10)
+
+    def send(self, who: str, kind: int, body: list[Any]) -> Outcome:
+        person = self.people[who]
+        return person.submit(AREA, person.sign(kind, body, CLOCK), person.brokers)
+
+    def body(self, kind: Kind) -> list[Any]:
+        """A version's files, exported by the manufacturer, handed to one replica."""
+        place = self.folder / f"files {kind.model} {kind.version} {kind.device}"
+        export(kind, place)
+        return certify_files(self.people["laboratory"], place, kind.model, kind.version, kind.device,
+                             [self.cluster.home(0)])
+
+    def certify(self, kind: Kind) -> None:
+        body = self.body(kind)
+        assert self.send("laboratory", codec.CERTIFY, body).code == 0
+        for role in codec.ENDORSERS:
+            assert self.send(role, codec.ENDORSE, [codec.certify_hash(body), role]).code == 0
+
+    def do(self, line: str) -> None:
+        host, _, port = self._control.rpartition(":")
+        with socket.create_connection((host, int(port)), 5) as line_to:
+            line_to.sendall(line.encode() + b"\n")
+            assert line_to.makefile().readline() == "ok\n", line
+
+    def next_alarm(self, wait_s: float = INTERVAL_S + MARGIN_S) -> dict[str, Any]:
+        try:
+            return self.alarms.get(timeout=wait_s)
+        except queue.Empty:
+            raise AssertionError(f"no alarm in {wait_s} s: {self.row()} {self.cluster.log(PULLER)}") from None
+
+    def cleared(self) -> None:
+        """The next message says so; a pull that was under way while somebody repaired may have brought another."""
+        while (alarm := self.next_alarm())["state"] != "cleared":
+            assert alarm["device"] == "bay-1"
+
+    def row(self, index: int = 0) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = json.loads(self.cluster.get(index, "/api/devices")[1])["devices"]
+        return next((row for row in rows if row["device"] == "bay-1"), {})
+
+
+@pytest.fixture(scope="module")
+def plant(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    needs.program("mosquitto")
+    made = Plant(tmp_path_factory.mktemp("plant"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+def test_one_device_from_unknown_to_certified(plant: Plant) -> None:
+    """In the order of its life: unknown, two of three endorsements, in force, altered anywhere, repaired."""
+    alarm = plant.next_alarm()
+    assert alarm == {**alarm, "topic": f"gridseal/1/{AREA}/alarm/bay-1", "device": "bay-1", "state": "raised",
+                     "outcome": "UNKNOWN_DEVICE", "item": None, "kind": None, "offset": None}
+    body = plant.body(KIND)
+    found = plant.send("manufacturer", codec.CERTIFY, body)
+    assert found.reason == "not_permitted" and found.height > 0, "in a block, with its result code"
+    assert plant.send("laboratory", codec.CERTIFY, body).code == 0
+    version = codec.certify_hash(body)
+    assert plant.send("manufacturer", codec.ENDORSE, [version, "manufacturer"]).code == 0
+    reports = plant.row()["reports"]
+    until("another report", lambda: plant.row()["reports"] > reports + 1)
+    assert plant.row()["outcome"] == "UNKNOWN_DEVICE" and not plant.row()["in_force"], "two of three"
+    assert plant.send("regulator", codec.ENDORSE, [version, "regulator"]).code == 0
+    plant.cleared()
+    assert plant.row()["outcome"] == "MATCH" and plant.row()["in_force"]
+    for seed in range(3):
+        chance = random.Random(seed)
+        item, size = chance.choice((("software", KIND.software_bytes), ("strategy", 1500), ("settings", 1200),
+                                    ("serial", 5)))
+        offset = chance.randrange(size)
+        plant.do(f"tamper {item} {offset}")
+        began = time.monotonic()
+        alarm = plant.next_alarm()
+        assert (alarm["device"], alarm["state"], alarm["item"], alarm["offset"]) == ("bay-1", "raised", item, offset)
+        print(f"seed {seed}: {item} at {offset}: alarm after {time.monotonic() - began:.2f} s")
+        plant.do("repair")
+        plant.cleared()
+
+
+@pytest.mark.slow
+def test_the_ten_filling_errors(plant: Plant) -> None:
+    """Ten alarms, each with the right outcome and kind; between them and after them none."""
+    for kind in (KIND._replace(version="1.0"), KIND._replace(version="2.0", device="bay-2"),
+                 KIND._replace(model="ssc-200", version="3.0", device="bay-9")):
+        plant.certify(kind)
+    plant.certify(KIND._replace(version="3.0"))
+    plant.do("install 3.0")
+    until("the new version", lambda: plant.row()["outcome"] == "MATCH" and not plant.row()["alarm"])
+    while not plant.alarms.empty():
+        plant.alarms.get()
+    for error, (line, outcome, item, kind_of, offset) in FILLING_ERRORS.items():
+        plant.do(line.replace("version 1.0", "version 2.0"))
+        alarm = plant.next_alarm()
+        assert (alarm["outcome"], alarm["item"], alarm["kind"]) == (outcome, item, kind_of), error
+        assert offset is None or alarm["offset"] == offset
+        plant.do("repair")
+        alarm = plant.next_alarm()
+        assert alarm["state"] == "cleared", (error, alarm)
+    before = plant.row()
+    until("quiet reports", lambda: plant.row()["reports"] >= before["reports"] + 3)
+    assert plant.alarms.empty() and plant.row()["changes"] == before["changes"]
+
+
+def test_every_replica_holds_the_evidence(plant: Plant) -> None:
+    plant.do("tamper settings 3")
+    alarm = plant.next_alarm()
+    plant.do("repair")
+    plant.cleared()
+    evidence = next(change["evidence"] for change in reversed(plant.row()["changes"])
+                    if change["offset"] == alarm["offset"])
+    for index in range(4):
+        reader = plant.cluster.ledger(index)
+        data = files.read(reader.store, bytes.fromhex(evidence))
+        assert data is not None and codec.hash_of(data).hex() == evidence
+        side = codec.decode_evidence(data).sides[0]
+        assert side is not None and codec.file_of(side, codec.SETTINGS)[3] == 1 + export_byte(plant, 3)
+        reader.close()
+    roots = until("equal states", lambda: len({plant.cluster.status(index)["state_root"] for index in range(4)}) == 1)
+    assert roots
+
+
+def export_byte(plant: Plant, offset: int) -> int:
+    return (plant.folder / "files ssc-100 2.0 bay-1" / "settings.bin").read_bytes()[offset]
+
+
+def test_silence_is_an_alarm_too(plant: Plant) -> None:
+    plant.do("silent")
+    alarm = plant.next_alarm(30)
+    assert (alarm["outcome"], alarm["kind"]) == ("NO_DATA", None)
+    assert plant.cluster.status(1)["alarms_raised"][0]["outcome"] == "NO_DATA"
+    plant.do("repair")
+    plant.cleared()
