@@ -22,7 +22,7 @@ def all_agents(area, kind):
 
 
 def chain_header(area, channel):
-    """Returns the retained topic of the newest header: [header, certificate, witness count] in CBOR."""
+    """Returns the retained topic of the newest header (witness.encode_header_message)."""
     return "%s/%s/chain/%s/header" % (PREFIX, area, channel)
 
 

@@ -75,6 +75,14 @@ class Witnessed(Blocks):
             found[-1]["k"] += key[5:] in counts[height]
         return found
 
+    def best_witnessed(self, area: str, channel: str = "trade", from_s: int = 0) -> dict[str, int]:
+        """{"k", "n", "height"} of the newest header not older than `from_s` that all light nodes have signed, else of
+        the one that most have; zeros without one."""
+        signed = [found for found in self.witness_counts(area, channel, from_s) if found["k"]]
+        best = max(signed, default={"k": 0, "n": 0, "height": 0},
+                   key=lambda found: (found["k"] == found["n"], found["k"], found["height"]))
+        return {name: best[name] for name in ("k", "n", "height")}
+
     def put_witnesses(self, signatures: Iterable[tuple[str, int, bytes, bytes]]) -> None:
         """Makes (channel, height, kid, signed message) durable, in one fsync; the oldest beyond SIGNATURES go."""
         fresh = {}

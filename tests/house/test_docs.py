@@ -43,7 +43,7 @@ def test_every_command_has_help_with_an_example() -> None:
     for words in (["demo"], ["gateway", "init"], ["gateway", "run"], ["gateway", "status"], ["enroll", "request"],
                   ["enroll", "approve"], ["enroll", "revoke"], ["enroll", "list"], ["meter", "run"], ["meter", "check"],
                   ["meter", "read"], ["proof", "export"], ["verify", "proof"], ["verify", "seal"],
-                  ["verify", "header"], ["sim", "meter"], ["sim", "security-device"],
+                  ["verify", "header"], ["audit"], ["sim", "meter"], ["sim", "security-device"],
                   ["device", "certify"], ["device", "endorse"], ["device", "check"], ["device", "history"]):
         done = subprocess.run([sys.executable, "-P", "-m", "deploy.cli", *words, "--help"], cwd=ROOT,
                               capture_output=True, text=True, timeout=60,

@@ -121,6 +121,9 @@ def test_witnesses_of_old_blocks_are_proven_with_the_light_nodes_of_their_time(w
         reading = check_proof(ledger.prove_reading(2, (START_S + 60 * height) * 1000), world)
         assert reading.counted == report.counted
     assert len(counts) == 40 and next(iter(counts)) == 40
+    assert ledger.best_witnessed(AREA) == {"k": 4, "n": 4, "height": 29}
+    assert ledger.best_witnessed(AREA, from_s=START_S + 60 * 30) == {"k": 3, "n": 3, "height": 40}
+    assert ledger.best_witnessed("south") == {"k": 0, "n": 0, "height": 0}
     assert headerfile.check_file(prove_header(ledger, "trade", 7, "south"), world.genesis, verify_digest).counted == (
         "south", [], 0)
     with pytest.raises(ValueError, match="no block"):
