@@ -13,6 +13,8 @@ REGISTER_JUMPED = 8
 LATE = 16
 FIRMWARE_NOT_CERTIFIED = 32  # set by the device rules once a certify transaction exists; nothing is certified before
 HEIGHTS_LOST = 64
+# What of these moves no energy between slots (metering.py); late or after a loss, a reading is as good as any.
+EXCLUDED = CLOCK_NOT_SYNCHRONISED | CLOCK_IMPLAUSIBLE | REGISTER_FELL | REGISTER_JUMPED | FIRMWARE_NOT_CERTIFIED
 MARKS = {
     CLOCK_NOT_SYNCHRONISED: "clock_not_synchronised", CLOCK_IMPLAUSIBLE: "clock_implausible",
     REGISTER_FELL: "register_fell", REGISTER_JUMPED: "register_jumped", LATE: "late",

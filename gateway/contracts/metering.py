@@ -23,13 +23,11 @@ from firmware.wire import state as state_codec
 from firmware.wire.state import ChainRecord, PointRecord
 from gateway.contracts import context as marks
 from gateway.contracts import memo, rulesets
-from gateway.contracts.context import BlockContext, State
+from gateway.contracts.context import EXCLUDED, BlockContext, State
 from gateway.market import records, vee
 from gateway.market.amounts import ENERGY_WH
 from gateway.market.records import BorderRecord, Energy, Epoch, MeterRecord
 
-EXCLUDED = (marks.CLOCK_NOT_SYNCHRONISED | marks.CLOCK_IMPLAUSIBLE | marks.REGISTER_FELL | marks.REGISTER_JUMPED
-            | marks.FIRMWARE_NOT_CERTIFIED)
 BORDERS = 400  # that one seal decides: 16 days of hours; a longer silence is settled as missing
 EPOCHS = 64  # of a point: a meter is changed every few years, a register rolls over once in its life
 TOTAL_WH = 10**15  # beyond it a register is not believed; a large power station makes as much in a hundred years

@@ -105,6 +105,8 @@ def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, 
     if not earliest_ms <= found.last_ms <= latest_ms:
         bits |= marks.CLOCK_IMPLAUSIBLE
     for old, new in zip(_registers_before(point, last, found), (found.import_wh, found.export_wh), strict=True):
+        if last and old is not None and new is None:
+            bits |= last.marked & marks.EXCLUDED  # not read: it stands on the reading before, and that on its marks
         if old is None or new is None:
             continue
         if new < old:
