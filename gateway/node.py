@@ -22,6 +22,7 @@ from typing import IO, Any
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire.errors import Refused
 from firmware.wire.state import replica_record
+from gateway import collector
 from gateway.alarms import Alarms
 from gateway.api import views
 from gateway.api.app import make_app
@@ -54,6 +55,7 @@ async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
     """Runs a replica until `stop` is set. Raises what must end the process: ConfigError, OSError and Damaged when it
     cannot start, Broken when something failed later."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    collector.calm()
     node = Node(config, clock)
     waiting: list[asyncio.Future[Any]] = []
     try:

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from deploy.clock import SystemClock
+from gateway import collector
 from gateway.config import load_gateway
 from gateway.ingest.checker import Domain
 from gateway.ingest.ingest import Ingest, Settings
@@ -29,6 +30,7 @@ LOOK_S = 0.01  # between two looks whether it is done: some 1 % of what is measu
 
 async def run(home: Path, count: int, url: str = "") -> dict[str, float]:
     """Seconds of CPU and wall from the connection on, and how many durable writes it took."""
+    collector.calm()  # as in a replica's process (`gateway.node.run`)
     config, clock = load_gateway(home), SystemClock()
     ledger = Ledger.open(config.data, config.genesis.read_bytes())
     reader, pool, loop = Reader.open(config.data), ThreadPoolExecutor(1, "ledger"), asyncio.get_running_loop()
