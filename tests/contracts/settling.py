@@ -38,6 +38,7 @@ class Area(World):
         self.points, self.slot_s, self.created_s = list(points), slot_s, created_s
         names = ("ann", "ben", "cem", "dan", "eve", "fay")
         self.owners = dict(owners or {point: names[at % len(names)] for at, point in enumerate(self.points)})
+        self.people = {*self.owners.values()}
         self.agents = dict(agents or {point: f"agent {point}" for point in self.points})
         self.epochs = dict.fromkeys(self.points, 1)
         self.items: list[bytes] = []
@@ -109,6 +110,14 @@ class Area(World):
         old = self.agents[point]
         self.add(transaction.REPLACE_AGENT, [key(old).kid, self._request(name, "agent", self.chain_id)])
         self.agents = {at: name if agent == old else agent for at, agent in self.agents.items()}
+
+    def enrol_point(self, point: int, agent: str, owner: str) -> None:
+        """Queues a new agent for a point, perhaps of another owner; a living agent of it has to be revoked before."""
+        old = self.point(point)
+        entry = PointEntry(*old[:len(PointEntry._fields)])
+        self.add(transaction.ENROL, transaction.enrol_body(self._request(agent, "agent", self.chain_id),
+                                                           key(owner).kid, [entry], ""))
+        self.agents[point], self.owners[point] = agent, owner
 
     # Blocks.
 
@@ -206,7 +215,7 @@ class Area(World):
     def check_money(self) -> None:
         """What was minted is all balances; every account's entries make its balance; nothing else is held than what
         open orders and unsettled purchases need; every slot's entries sum to 0."""
-        names = sorted({*self.owners.values(), "grid"})
+        names = sorted({*self.people, "grid"})
         accounts = [self.account(name) for name in names]
         assert sum(account.balance_mc for account in accounts) == cbor.decode(self.value(records.MINTED_KEY))
         sums: dict[int, int] = {}
