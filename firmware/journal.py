@@ -19,11 +19,13 @@ UNIT = 16
 MARK = 0xA5
 SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
 SECTORS = 4  # fewest: the newest, two to keep, the spare
+WINDOW = 1024  # bytes of a sector that are looked at together: a dozen readings
 RISK_SECTORS = 4  # more than any burst of records between two looks at `at_risk_seq` can fill
 
 _SECTOR = ">4sII"  # magic, epoch, first sequence number; CRC-32 follows
 _RECORD = ">HBBII"  # payload length, kind, MARK, sequence number, CRC-32; trim mark follows
 _BLANK = b"\xff" * UNIT
+_BLANKS = b"\xff" * 256
 
 
 class Journal:
@@ -181,36 +183,49 @@ class Journal:
             self._offset = self._size
 
     def _sector_records(self, index):
-        """Yields (end offset, seq, kind, payload, mark) of one sector's good records; a bad one is stepped over."""
-        data = bytearray(self._size)
-        self._device.readblocks(index, data, 0)
+        """Yields (end offset, seq, kind, payload, mark) of one sector's good records; a bad one is stepped over.
+
+        Through a window: a board may not have a sector's length of RAM in one piece.
+        """
+        window = bytearray(min(WINDOW, self._size))
+        start = self._size  # of the window; nothing is in it yet
         expected = self._firsts[index]
         at = UNIT
         is_bad = False
         while at + UNIT <= self._size:
-            length, kind, marker, seq, crc = struct.unpack(_RECORD, data[at:at + 12])
+            if not start <= at <= start + len(window) - UNIT:
+                start = min(at, self._size - len(window))
+                self._device.readblocks(index, window, start)
+            head = window[at - start:at - start + UNIT]
+            length, kind, marker, seq, crc, mark = struct.unpack(_RECORD + "I", head)
             end = at + UNIT + (length + UNIT - 1) // UNIT * UNIT
             if marker == MARK and end <= self._size and seq >= expected:
-                payload = bytes(data[at + UNIT:at + UNIT + length])
-                found = binascii.crc32(payload, binascii.crc32(data[at + 12:at + 16], binascii.crc32(data[at:at + 8])))
+                payload = window[at - start + UNIT:at - start + UNIT + length]
+                if len(payload) < length:
+                    payload = bytearray(length)
+                    self._device.readblocks(index, payload, at + UNIT)
+                found = binascii.crc32(payload, binascii.crc32(head[12:], binascii.crc32(head[:8])))
                 if found & 0xFFFFFFFF == crc:
                     if seq > max(expected, self._damaged_seq):
                         self.damaged += seq - expected
                         self._damaged_seq = seq
-                    yield end, seq, kind, payload, struct.unpack(">I", data[at + 12:at + 16])[0]
+                    yield end, seq, kind, bytes(payload), mark
                     expected = seq + 1
                     at = end
                     is_bad = False
                     continue
-            if not is_bad and data[at:at + UNIT] == _BLANK and bytes(data[at:]) == b"\xff" * (self._size - at):
+            if not is_bad and head == _BLANK and self._is_blank_from(index, at):
                 return
             is_bad = True
             at += UNIT
 
     def _is_blank_from(self, index, offset):
-        chunk = bytearray(UNIT)
-        for at in range(offset, self._size, UNIT):
-            self._device.readblocks(index, chunk, at)
-            if chunk != _BLANK:
+        chunk = bytearray(len(_BLANKS))
+        while self._size - offset >= len(chunk):
+            self._device.readblocks(index, chunk, offset)
+            if chunk != _BLANKS:
                 return False
-        return True
+            offset += len(chunk)
+        chunk = bytearray(self._size - offset)
+        self._device.readblocks(index, chunk, offset)
+        return chunk == _BLANKS[:len(chunk)]

@@ -5,6 +5,7 @@ within its budget, and between two polls the broker is heard. The real interpret
 with tests/micropython/bridge.mjs in the place of a board's network.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -23,6 +24,8 @@ from firmware.wire import cbor
 
 CONFIG_NAME = "meter.json"
 SECTOR_BYTES = 4096
+BLANK = b"\xff" * 256
+COLLECT_BYTES = 4096  # handed out between two collections: what lives on is kept together, and room stays in one piece
 CHUNK_BYTES = 512  # of a file that is hashed
 RECEIVE_BYTES = 16 * 1024  # of the largest ack or header that is taken; what a gateway sends is far below
 CONNECT_S = 2
@@ -39,10 +42,9 @@ class FileDevice:
             self._count = os.stat(path)[6] // SECTOR_BYTES  # a ring never changes its size: its newest end is anywhere
         else:
             self._count = size // SECTOR_BYTES
-            blank = b"\xff" * SECTOR_BYTES
             with open(path, "wb") as file:
-                for _ in range(self._count):
-                    file.write(blank)
+                for _ in range(size // len(BLANK)):
+                    file.write(BLANK)
         self._file = open(path, "r+b")  # noqa: SIM115  closed in close
 
     def readblocks(self, block, buffer, offset=0):
@@ -59,7 +61,8 @@ class FileDevice:
         if operation == BLOCK_SIZE:
             return SECTOR_BYTES
         if operation == ERASE:
-            self.writeblocks(argument, b"\xff" * SECTOR_BYTES)
+            for offset in range(0, SECTOR_BYTES, len(BLANK)):
+                self.writeblocks(argument, BLANK, offset)
         self._file.flush()
         return 0
 
@@ -167,6 +170,7 @@ class SimBoard:
         self._link = None
         self._device = None
         self._pruned_day = 0
+        gc.threshold(COLLECT_BYTES)
         self.signer = SoftwareSigner(_read(folder + "/" + settings.signing_key), os.urandom)
         self.verify_digest = p256.verify_digest
 

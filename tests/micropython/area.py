@@ -71,13 +71,13 @@ class Area:
     def home(self, name: str) -> Path:
         return self.folder / name
 
-    def start_agent(self, name: str, interpreter: Path, readings: int, wait_s: int, script: Path,
+    def start_agent(self, name: str, interpreter: Path, script: Path, *words: str,
                     options: Options = Options()) -> subprocess.Popen[str]:  # noqa: B008
-        """The agent of that name in an interpreter, until so many readings are acked."""
+        """The agent of that name in an interpreter; `words` as scripts/agent.py says."""
         home = self.home(name)
         options = options._replace(mounts={**options.mounts, home: "/agent"}, clock=(self.folder / "clock", name),
                                    copied_out={"/agent/data": home / "data"})
-        child = subprocess.Popen(command(interpreter, script, str(readings), str(wait_s), options=options), cwd=ROOT,
+        child = subprocess.Popen(command(interpreter, script, *words, options=options), cwd=ROOT,
                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self._stack.callback(child.wait)
         self._stack.callback(child.kill)

@@ -1,4 +1,9 @@
-"""Runs the agent of /agent in MicroPython until so many readings are acked, or the time is over: READINGS SECONDS."""
+"""Runs the agent of /agent in MicroPython until so many seals are acked: SEALS SECONDS [cut | stay].
+
+`cut`: the power fails when the first witness signature is about to be sent (exit code 42). `stay`: the clock waits for
+this agent's next start; without it the day goes on when it has ended. Each witness message is held against the trust
+file on "flash": it must stand there before it is on the air.
+"""
 
 import json
 import sys
@@ -6,30 +11,50 @@ import time
 
 from shared_clock import SharedClock
 
-from firmware import main
+from firmware import lightnode, main
 from firmware.board import sim
+from firmware.wire import witness
+
+FAR_MS = 1 << 60
 
 
-def run(readings, seconds):
+class Board(sim.SimBoard):
+    """The board, watched: what witness messages leave it, and whether they were saved first."""
+
+    is_cut = False
+
+    def publish(self, topic, payload, token):
+        if topic.endswith("/witness"):
+            saved = lightnode.decode_trust(self.load(main.TRUST)).witnessed
+            found = witness.read(payload)[1]
+            if saved is None or saved[0] != found.header:
+                raise ValueError("height %d is signed and not saved" % found.height)
+            print("WITNESS", payload.hex())
+            if self.is_cut:
+                raise SystemExit(42)
+        super().publish(topic, payload, token)
+
+
+def run(seals, seconds, how):
     clock = SharedClock()
     settings = sim.load_config("/agent")
-    board = sim.SimBoard(settings, "/agent", clock)
+    board = Board(settings, "/agent", clock)
+    board.is_cut = how == "cut"
     runner = main.Runner(settings, board, clock)
-    journal, agent = runner.journal, runner.agent
+    chains = runner.agent.book.chains
     end_ms = clock.monotonic_ms() + seconds * 1000
 
     def is_over():
-        points = agent.book.chains
-        acked = min([points[point].acked for point in points])
-        return acked >= readings or clock.monotonic_ms() > end_ms
+        return min([chains[point].acked for point in chains]) >= seals or clock.monotonic_ms() > end_ms
 
     start_ms = time.ticks_ms()
     runner.run(is_over)
-    found = agent.status(clock.monotonic_ms())
-    found.update({"trimmed": journal.trimmed, "first_seq": journal.first_seq, "next_seq": journal.next_seq,
-                  "ran_ms": time.ticks_diff(time.ticks_ms(), start_ms)})
-    print("REPORT " + json.dumps(found))
+    found = runner.agent.status(clock.monotonic_ms())
+    found.update({"trimmed": runner.journal.trimmed, "ran_ms": time.ticks_diff(time.ticks_ms(), start_ms)})
+    print("REPORT", json.dumps(found))
     board.put_away()
+    if how != "stay":
+        clock.progress(FAR_MS)
 
 
-run(int(sys.argv[1]), int(sys.argv[2]))
+run(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "")
