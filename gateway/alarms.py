@@ -76,7 +76,7 @@ class Alarms:
             self._seen[name] = payload
         alarm = self._alarms.get(name)
         if alarm is not None and alarm.payload == payload:
-            alarm.due_ms = None
+            alarm.due_ms, alarm.repeat_ms = None, self._clock.now_ms() + REPEAT_S * 1000
 
     def raised(self) -> list[dict[str, Any]]:
         """The facts of all alarms that stand."""

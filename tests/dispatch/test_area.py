@@ -16,11 +16,13 @@ from urllib.parse import urlsplit
 import pytest
 from paho.mqtt import client as paho
 
-from deploy import enroll
+from deploy import cli, enroll
 from deploy.device import certify_files
+from deploy.errors import NoAnswer
 from deploy.operator import Outcome, Person
 from firmware.wire import device as codec
 from firmware.wire import topics
+from gateway.dispatch.certified import Certified
 from gateway.ledger import files
 from sim_hardware.device_command import export
 from sim_hardware.security_device import Kind
@@ -219,3 +221,58 @@ def test_silence_is_an_alarm_too(plant: Plant) -> None:
     assert plant.cluster.status(1)["alarms_raised"][0]["outcome"] == "NO_DATA"
     plant.do("repair")
     plant.cleared()
+
+
+def test_a_lying_replica(plant: Plant) -> None:
+    """One replica's own key under digests that are not those of the evidence: nobody brings it forward, no block."""
+    cluster = plant.cluster
+    liar = Person.__new__(Person)
+    liar.folder = cluster.folder
+    liar._take(cluster.home(3), "replica", cluster.folder / "genesis.cbor", cluster.folder / "ca" / "ca.crt")
+    row = plant.row()
+    report = codec.Report("bay-1", [bytes(32)] * 3, "MISMATCH", None, CLOCK.now_ms() // 1000 + 2,
+                          bytes.fromhex(row["evidence"]), "software", None, ["ssc-100", "bay-1"], edition(plant))
+    signed = liar.sign(codec.REPORT, codec.report_body(report), CLOCK)
+    with pytest.raises(NoAnswer):
+        liar.submit(AREA, signed, [cluster.broker_url], 4)
+    for index in range(4):
+        assert cluster.status(index)["refused_by_agent"][liar.kid.hex()]["wrong_digest"] > 0
+    assert plant.row()["outcome"] == row["outcome"] == "MATCH"
+    reports = plant.row()["reports"]
+    until("reports go on", lambda: plant.row()["reports"] > reports)
+
+
+def edition(plant: Plant) -> int:
+    reader = plant.cluster.ledger(0)
+    try:
+        return Certified(reader.state_value).edition
+    finally:
+        reader.close()
+
+
+def test_commands(plant: Plant, capsys: pytest.CaptureFixture[str]) -> None:
+    """check pulls by itself, history reads the ledger, certify and endorse say what came of them."""
+    home = str(plant.cluster.home(PULLER))
+    assert cli.main(["device", "check", home, "bay-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outcome"] == "MATCH"
+    plant.do("tamper strategy 8")
+    assert cli.main(["device", "check", home, "bay-1"]) == 1
+    assert capsys.readouterr().out.startswith("bay-1: MISMATCH of strategy")
+    plant.next_alarm()
+    plant.do("repair")
+    plant.cleared()
+    assert cli.main(["device", "history", str(plant.cluster.folder), "bay-1"]) == 0
+    said = capsys.readouterr().out
+    assert "MISMATCH of strategy: value at byte 8" in said and "no alarm" in said
+    assert cli.main(["device", "check", home, "bay-7"]) == 2
+    assert cli.main(["device", "history", home, "bay-7"]) == 2
+    lab, place = str(plant.folder / "laboratory"), plant.folder / "files"
+    export(KIND._replace(version="8.0"), place)
+    words = ["device", "certify", lab, "--files", str(place), "--model", "ssc-100", "--release", "8.0", "--json"]
+    capsys.readouterr()
+    assert cli.main([*words, "--area-folder", str(plant.cluster.folder)]) == 0
+    version = json.loads(capsys.readouterr().out)["version"]
+    assert cli.main(["device", "endorse", str(plant.folder / "regulator"), version]) == 0
+    assert cli.main(["device", "endorse", lab, version, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["result"] in ("malformed", "not_permitted")
+    assert cli.main(["device", "endorse", lab, "00"]) == 2
