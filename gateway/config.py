@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from firmware.wire.device import is_text
+
 REQUIRED = object()  # the default of a key that has none
 # A configuration of 200 meters has about 30 KiB; more than this is a wrong file.
 FILE_BYTES = 1 << 20
@@ -203,7 +205,8 @@ GATEWAY = Table({
     "ack_interval_s": whole(1, 3600, 10),
     "device": Table({
         "name": name(),
-        "model": text("the device's model, as it was certified"),
+        "model": Key("the device's model as it was certified, 1 to 64 bytes",
+                     lambda value: isinstance(value, str) and is_text(value)),
         "port": Key('a line "tcp://host:port" or the path of a serial device', is_line),
         "unit": whole(1, 247, 1),
         "twin": truth(False),
@@ -225,6 +228,9 @@ def load_gateway(path: Path) -> GatewayConfig:
     for key in ("peers", "brokers"):
         values[key] = tuple(values[key])
     values["devices"] = tuple(DeviceConfig(**one) for one in values.pop("device"))
+    for one in values["devices"]:
+        if one.unit + one.twin > 247:
+            raise ConfigError(path, 0, f"device {one.name}", "a unit below 247, its twin answers at the next", "247")
     names = [one.name for one in values["devices"]]
     if len(set(names)) < len(names):
         raise ConfigError(path, 0, "device", "each device once", ", ".join(names))

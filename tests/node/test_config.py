@@ -59,6 +59,32 @@ def test_mistakes_are_told(tmp_path, change, line, key, expected, nearest):
     assert error.exit_code == 2
 
 
+DEVICE = """
+[[device]]
+name = "bay-1"
+model = "ssc-100"
+port = "tcp://127.0.0.1:5030"
+twin = true
+"""
+
+
+def test_devices(tmp_path):
+    assert config.load_gateway(write(tmp_path, GOOD)).devices == ()
+    serial = DEVICE.replace("bay-1", "bay-2").replace("tcp://127.0.0.1:5030", "/dev/ttyUSB0")
+    loaded = config.load_gateway(write(tmp_path, GOOD + DEVICE + serial + "baud = 19200\n"))
+    assert loaded.devices[0] == config.DeviceConfig("bay-1", "ssc-100", "tcp://127.0.0.1:5030", 1, True, 9600, 900)
+    assert (loaded.devices[1].port, loaded.devices[1].baud) == ("/dev/ttyUSB0", 19200)
+    for change, key in ((("bay-1", "Bay 1"), "device[1].name"), (("tcp://", ""), "device[1].port"),
+                        (("ssc-100", "x" * 65), "device[1].model"), (("twin = true", "unit = 248"), "device[1].unit"),
+                        (("twin", "twins"), "device[1].twins"), (("true", "true\nunit = 247"), "device bay-1"),
+                        (("true", "true\nbaud = 1"), "device[1].baud")):
+        with pytest.raises(config.ConfigError) as caught:
+            config.load_gateway(write(tmp_path, GOOD + DEVICE.replace(*change)))
+        assert caught.value.key == key, str(caught.value)
+    with pytest.raises(config.ConfigError, match="each device once"):
+        config.load_gateway(write(tmp_path, GOOD + DEVICE + DEVICE))
+
+
 def test_unreadable_files_are_told(tmp_path):
     with pytest.raises(config.ConfigError, match="a file that can be read"):
         config.load_gateway(tmp_path / "none.toml")
