@@ -1,4 +1,4 @@
-"""Money under any course of events: what is minted is what all balances are, and every hold has its order, bid or trade.
+"""Money under any course of events: what is minted is what all balances are, and every hold is explained.
 
 Hypothesis draws orders, cancellations, bids, reveals, top-ups, changes of mechanism, seals and steps of time; each step
 is a block of a real ledger. In the end the ledger starts again, executes everything anew, and must come out the same.
