@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "sim_hardware/README.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "sim_hardware/README.md", "docs/security-device.md")
 ROOMS = ("firmware", "gateway", "sim_hardware", "deploy", "tests")
 
 
