@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from firmware import agent as agent_module
 from firmware.agent import FOLLOW_MS
@@ -213,3 +216,59 @@ def test_trust_files_are_read_strictly(stand: Stand) -> None:
     assert data[1] == 2
     with pytest.raises(Refused, match="wrong_version"):
         decode_trust(data[:1] + b"\x01" + data[2:])
+
+
+class Truths:
+    """Three headers for each of twelve heights, with times that leap over intervals; two of the three are lies that the
+    replicas have certified as well."""
+
+    def __init__(self, rig: Rig) -> None:
+        self.made: list[bytes] = []
+        for height in range(1, 13):
+            for lie in range(3):
+                root = hashlib.sha256(b"%d %d" % (height, lie)).digest()
+                self.made.append(header.encode(header.Header(
+                    1, hashlib.sha256(b"%d" % height).digest(), root, DAY_S + 400 * height, 0, height)))
+        self.certificates = [rig.chain.certify(top) for top in self.made]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 35), st.sampled_from(("hear", "hear", "hear", "forged", "cut at the save",
+                                                               "cut at the signature", "restart", "gone", "back"))),
+                max_size=40))
+def test_whatever_it_is_shown_and_whenever_it_dies(story: list[tuple[int, str]]) -> None:
+    """One header for a height and one for an interval, for ever; each was saved before it was signed."""
+    stand = Stand()
+    truths = Truths(stand.rig)
+    is_there = True
+    stand.rig.connect()
+    for number, what in story:
+        stand.rig.wait_ms += 3000
+        if what in ("restart", "gone"):
+            stand.rig.obey(stand.rig.agent.on_disconnected())
+            is_there = False
+        if what in ("restart", "back"):
+            if what == "restart":
+                stand.rig.boot()
+            stand.rig.connect()
+            is_there = True
+        if what in ("restart", "gone", "back"):
+            continue
+        top, proof = truths.made[number], truths.certificates[number]
+        stand.cut = {"cut at the save": agent_module.SaveTrust, "cut at the signature": agent_module.Witness}.get(what)
+        try:
+            stand.hear(top, stand.rig.chain.certify(top, [0]) if what == "forged" else proof)
+        except PowerCut:
+            stand.cut = None
+            stand.rig.boot()
+            stand.rig.connect()
+            is_there = True
+        stand.cut = None
+    if not is_there:
+        stand.rig.connect()
+    signed = {witness.height_of(top): top for top in stand.headers}
+    assert all(signed[witness.height_of(top)] == top for top in stand.headers), "two truths of one height"
+    intervals = {header.decode(top).time_s // INTERVAL_S: top for top in stand.headers}
+    assert len(intervals) == len(signed), "two headers of one interval"
+    heights = [witness.height_of(top) for top in stand.headers]
+    assert heights == sorted(heights)

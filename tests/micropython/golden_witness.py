@@ -1,6 +1,7 @@
 """Prints what a light node follows, signs and refuses, byte for byte alike in every interpreter.
 
-Without an agent around it: trust, header messages, witness signatures, a saved and restored state, a contradiction.
+Without an agent around it: trust, header messages, witness signatures, a saved and restored state, a contradiction;
+then the file that proves 1 of 2.
 """
 
 import hashlib
@@ -8,7 +9,7 @@ import hashlib
 from firmware.crypto import p256
 from firmware.crypto.signer import SoftwareSigner
 from firmware.lightnode import LightNode, decode_trust
-from firmware.wire import certificate, cose, genesis, header, identity, witness
+from firmware.wire import certificate, cose, genesis, header, headerfile, identity, merkle, state, witness
 from firmware.wire.errors import Refused
 
 START_S = 1700000000
@@ -74,6 +75,41 @@ def follow(chain, light, meter, kid):
             line("read", (read.kid.hex(), read.channel, read.height))
 
 
+def prove(meter, kid):
+    """A block whose state counts two light nodes and knows one of them, and the file of its header."""
+    chain = Chain()
+    record = state.AgentRecord(meter.public_key(), "agent", "home", "esp32", "software", bytes(32), kid, [7], 1, None,
+                               None)
+    pairs = {state.agent_key(kid): state.encode_record(record), state.light_key("home"): b"\x02"}
+    digests = [merkle.leaf_hash(state.bucket_digest([]))] * state.BUCKETS
+    for key in pairs:  # the two lie in different buckets
+        digests[state.bucket_of(key)] = merkle.leaf_hash(state.bucket_digest([(key, pairs[key])]))
+    set_hash = certificate.set_hash(genesis.decode(chain.genesis).members)
+    meta = header.encode_meta(header.Meta(header.VERSION, "trade", chain.chain_id, 0, 1, 0, header.results_hash([]),
+                                          merkle.root_of_hashes(digests), set_hash, set_hash, None, bytes(32)))
+    top = header.encode(header.Header(1, header.hash_of(chain.tip), merkle.root([meta]), START_S + 60, 0, 1))
+
+    def proven(key):
+        return [(key, pairs[key])], merkle.path(digests, state.bucket_of(key))
+
+    message = witness.sign(kid, "trade", top, chain.chain_id, meter.sign_digest)
+    count, path = proven(state.light_key("home"))
+    known, known_path = proven(state.agent_key(kid))
+    found = headerfile.HeaderFile(
+        1, headerfile.NAME, chain.chain_id, top, chain.certify(top), meta, [],
+        headerfile.Witnessing("home", count, path, [headerfile.CoSignature(message, known, known_path)]))
+    data = headerfile.encode(found)
+    line("header file", (len(data), hashlib.sha256(data).digest().hex()))
+    line("again", headerfile.encode(headerfile.decode(data)) == data)
+    report = headerfile.check_file(data, chain.genesis, p256.verify_digest)
+    line("counted", (report.counted.area, [one.hex() for one in report.counted.kids], report.counted.n))
+    for step in range(24):
+        damaged = bytearray(data)
+        damaged[step * (len(data) - 1) // 23] ^= 1 << (step & 7)
+        line("damaged file %d" % step, refusal(headerfile.check_file, bytes(damaged), chain.genesis,
+                                               p256.verify_digest))
+
+
 def main():
     chain = Chain()
     meter = signer(b"meter")
@@ -100,6 +136,7 @@ def main():
     line("silent", light.may_witness(chain.block(START_S + 9000)))
     trust = decode_trust(light.save())
     line("both", [hashlib.sha256(pair[0] + pair[1]).digest().hex() for pair in trust.contradiction])
+    prove(meter, kid)
 
 
 main()
