@@ -94,13 +94,7 @@ class LinuxBoard:
 
     def measurement(self) -> bytes:
         """SHA-256 of CBOR [[path, size, SHA-256], ...] over the files of the running program, sorted by path."""
-        root = Path(firmware.__file__).parent
-        rows = []
-        for path in sorted(root.rglob("*.py")):
-            data = path.read_bytes()
-            rows.append([path.relative_to(root.parent).as_posix(), len(data), hashlib.sha256(data).digest()])
-        rows.sort()
-        return hashlib.sha256(cbor.encode(rows)).digest()
+        return measure()
 
     def load(self, name: str) -> bytes | None:
         path = self._data / name
@@ -188,6 +182,17 @@ class LinuxBoard:
         if self._device is not None:
             self._device.close()
         os.close(self._lock)
+
+
+def measure() -> bytes:
+    """The measurement of the program that is installed here (`Board.measurement`)."""
+    root = Path(firmware.__file__).parent
+    rows = []
+    for path in sorted(root.rglob("*.py")):
+        data = path.read_bytes()
+        rows.append([path.relative_to(root.parent).as_posix(), len(data), hashlib.sha256(data).digest()])
+    rows.sort()
+    return hashlib.sha256(cbor.encode(rows)).digest()
 
 
 def load_config(path: Path) -> tuple[config.Config, Path]:

@@ -11,7 +11,7 @@ CLOCK_IMPLAUSIBLE = 2
 REGISTER_FELL = 4
 REGISTER_JUMPED = 8
 LATE = 16
-FIRMWARE_NOT_CERTIFIED = 32  # set by the device rules once a certify transaction exists; nothing is certified before
+FIRMWARE_NOT_CERTIFIED = 32  # contracts/devices.py: once a version of the agent's model is in force
 HEIGHTS_LOST = 64
 # What of these moves no energy between slots (metering.py); late or after a loss, a reading is as good as any.
 EXCLUDED = CLOCK_NOT_SYNCHRONISED | CLOCK_IMPLAUSIBLE | REGISTER_FELL | REGISTER_JUMPED | FIRMWARE_NOT_CERTIFIED

@@ -8,13 +8,14 @@ A report is a replica's word on what it pulled. Whether the bytes give these dig
 the batch; here the outcome is derived from the digests once more, against what is in force in this very block.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from firmware.wire import device as codec
 from firmware.wire.errors import check
 from firmware.wire.transaction import Transaction
 from gateway.contracts import registry
-from gateway.contracts.context import BlockContext, State
+from gateway.contracts.context import FIRMWARE_NOT_CERTIFIED, BlockContext, State
 from gateway.dispatch import records
 from gateway.dispatch.certified import Certified, outcome_of
 from gateway.dispatch.records import DeviceRecord, ModelRecord, Registry, SettingsRecord, VersionRecord
@@ -73,6 +74,22 @@ def report(store: State, context: BlockContext, found: Transaction) -> None:
         check(len(certified.registry.devices) < records.DEVICES, "busy", records.DEVICES, body.device)
         _put_registry(store, _with_device(certified.registry, body.device))
     store.put(records.device_key(body.device), records.encode(_next_record(context, last, body, found.sender)))
+
+
+def mark_of(store: State, model: str, measurement: bytes) -> int:
+    """The mark of a seal whose agent runs firmware that is not certified; none while nothing is, for its model.
+
+    An agent's firmware is certified as the software of its model, by its measurement. Older certified versions are good:
+    an agent is updated later than a version comes into force."""
+    data = store.get(records.model_key(model))
+    return 0 if data is None or measurement in _measurements(data) else FIRMWARE_NOT_CERTIFIED
+
+
+@lru_cache(records.MODELS)
+def _measurements(data: bytes) -> frozenset[bytes]:
+    """Of a model's record: all software digests that are or were in force. Asked for every seal."""
+    found = records.decode_model(data)
+    return frozenset((found.software, *(row[0] for row in found.old)))
 
 
 def _next_record(context: BlockContext, last: DeviceRecord | None, body: codec.Report, sender: bytes) -> DeviceRecord:

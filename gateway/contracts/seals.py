@@ -16,7 +16,7 @@ from firmware.wire import cose, reading, seal, state
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord, ChainRecord, PointRecord
 from gateway.contracts import context as marks
-from gateway.contracts import memo, metering
+from gateway.contracts import devices, memo, metering
 from gateway.contracts.context import MARKED, BlockContext, CheckSignature, State
 
 _WATT_MS_PER_WH = 3_600_000
@@ -43,7 +43,7 @@ def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Si
     last = memo.decode_chain(data) if data is not None else None
     _check_epoch(point, last, found)
     _check_next(last, found, payload_hash)
-    bits = _marks(context, point, last, found)
+    bits = _marks(context, point, last, found) | devices.mark_of(store, agent.model, found.measurement)
     record = _next_record(point, last, found, payload_hash, bits, context.created_s)
     store.put(key, memo.encode_chain(record))
     metering.note(store, context, point, last, found, bits)
