@@ -65,6 +65,12 @@ class Ledger:
         self.heads = [Head("trade", 0, bytes(32))]
         self.batches: list[Batch | None] = [None]  # by n
         self.time_s = 0
+        self.slot_s = 0  # above 0: the state's deadline is the first slot's start behind the newest block
+
+    @property
+    def deadline_s(self) -> int | None:
+        newest_s = self.time_s or START.label_ms // 1000
+        return (newest_s // self.slot_s + 1) * self.slot_s if self.slot_s else None
 
     def execute(self, n: int, batch: Batch | None) -> list[Head]:
         assert n == self.n + 1
@@ -78,7 +84,7 @@ class Ledger:
         return [self.heads[-1]]
 
     def position(self) -> Executed:
-        return Executed(self.n, self.root, [self.heads[-1]], self.time_s)
+        return Executed(self.n, self.root, [self.heads[-1]], self.time_s, self.deadline_s)
 
     def leaves(self) -> list[bytes]:
         return [leaf for batch in self.batches if batch for leaf in batch.items]
@@ -173,7 +179,7 @@ class Node:
             self.seam()
             heads = self.ledger.execute(n, batch)
             self.seam()
-            self.obey(self.replica.executed(n, heads, self.ledger.root, self.net.now))
+            self.obey(self.replica.executed(n, heads, self.ledger.root, self.net.now, self.ledger.deadline_s))
 
     def submit(self, thing: Item) -> None:
         self.known[thing.key] = thing
