@@ -46,14 +46,15 @@ class Witnesses:
         self._headers: OrderedDict[int, bytes] = OrderedDict()
         self._held: dict[bytes, tuple[witness.Witness, bytes]] = {}  # by kid: their block is not here yet
         self._news: dict[tuple[int, bytes], Signature] = {}  # checked, to be stored
-        self._height, self._kids = 0, set[bytes]()  # the newest height with a signature, and whose
         self._interval: int | None = None  # of the newest block
+        self._signed_interval = -1  # the newest in which a header was signed, and by whom which height
+        self._kids: dict[int, set[bytes]] = {}
         self.evidence: list[bytes] = []
         self.repeated = 0
 
     def begin(self, height: int, kids: list[bytes], evidence: bytes) -> None:
         """Takes up what is stored: the newest height that has signatures, whose they are, and the evidence file."""
-        self._height, self._kids = height, set(kids)
+        self._note(height, kids)
         self.evidence = decode_evidence(evidence)
 
     def take(self, kid: bytes, data: bytes) -> None:
@@ -80,13 +81,12 @@ class Witnesses:
     def is_candidate(self, height: int, header: bytes) -> bool:
         """A block was executed here, in order of heights: is it the first of its witness interval? Light nodes sign the
         first header of an interval that they are shown, so this one is shown to all of them."""
-        interval_s = self._domain.parameters["witness_interval_s"]
-        if not interval_s:
+        if not self._domain.parameters["witness_interval_s"]:
             return False
         if self._interval is None and height > 1:
             before = self._ours(height - 1)
-            self._interval = time_of(before) // interval_s if before else None
-        last, self._interval = self._interval, time_of(header) // interval_s
+            self._interval = self._interval_of(before) if before else None
+        last, self._interval = self._interval, self._interval_of(header)
         return last is None or self._interval > last
 
     def executed(self, height: int, header: bytes) -> list[tuple[bytes, Refused]]:
@@ -115,17 +115,31 @@ class Witnesses:
         """These are durable, and count."""
         for found in signatures:
             self._news.pop((found.height, found.kid), None)
-            if found.height > self._height:
-                self._height, self._kids = found.height, set()
-            if found.height == self._height:
-                self._kids.add(found.kid)
+            self._note(found.height, [found.kid])
 
     def count(self) -> Count:
-        """How many of the light nodes of now have signed the newest header that any has signed."""
-        if not self._height:
-            return Count(0, 0, self._light_nodes())
-        living = [kid for kid in self._kids if (agent := self._agent_of(kid)) is not None and is_light(agent)]
-        return Count(self._height, len(living), self._light_nodes())
+        """How many of the light nodes of now have signed the same header, in the newest interval that any signed in.
+        A light node that came in the middle of it was shown a later header than the others, and signed that."""
+        found = [Count(height, sum(map(self._is_light, kids)), 0) for height, kids in self._kids.items()]
+        best = max(found, key=lambda count: (count.k, count.height), default=Count(0, 0, 0))
+        return best._replace(n=self._light_nodes())
+
+    def _note(self, height: int, kids: list[bytes]) -> None:
+        header = self._ours(height) if height else None
+        if header is None:
+            return
+        interval = self._interval_of(header)
+        if interval > self._signed_interval:
+            self._signed_interval, self._kids = interval, {}
+        if interval == self._signed_interval:
+            self._kids.setdefault(height, set()).update(kids)
+
+    def _interval_of(self, header: bytes) -> int:
+        return time_of(header) // max(1, self._domain.parameters["witness_interval_s"])
+
+    def _is_light(self, kid: bytes) -> bool:
+        agent = self._agent_of(kid)
+        return agent is not None and is_light(agent)
 
     def _compare(self, found: witness.Witness, message: bytes, ours: bytes) -> None:
         if found.header != ours:

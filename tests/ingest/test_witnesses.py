@@ -90,7 +90,21 @@ def test_taken_counted_and_passed_over_when_it_comes_again() -> None:
     room.block(6)
     room.witnesses.take(C.kid, sign(C, room.headers[6]))
     room.store()
-    assert room.witnesses.count() == Count(6, 1, 3)
+    assert room.witnesses.count() == Count(6, 1, 3), "of two headers with as many, the newer one"
+
+
+def test_who_came_late_in_an_interval_does_not_hide_the_others() -> None:
+    room = Room(A, B, C)
+    begin_s = START_S - START_S % INTERVAL_S
+    for height, time_s in ((5, begin_s + 1), (6, begin_s + 800), (7, begin_s + 901)):
+        room.block(height, time_s)
+    for agent, height in ((A, 5), (B, 5), (C, 6)):
+        room.witnesses.take(agent.kid, sign(agent, room.headers[height]))
+    room.store()
+    assert room.witnesses.count() == Count(5, 2, 3)
+    room.witnesses.take(C.kid, sign(C, room.headers[7]))
+    room.store()
+    assert room.witnesses.count() == Count(7, 1, 3), "an interval that is over is not shown any more"
 
 
 def test_a_high_s_is_kept_with_the_low_one() -> None:
