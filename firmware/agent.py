@@ -47,6 +47,7 @@ HINTS = {  # what to do about a refusal that does not go away by itself
     "not_enrolled": ": the operator has to approve this agent (enroll approve)",
     "revoked": ": this agent's key is no longer accepted; the operator knows why",
     "not_its_point": ": the point is enrolled for another agent",
+    "wrong_meter_epoch": ": agent and operator have to tell the area that the meter was replaced (meter replace)",
     "wrong_area": ": area in the configuration is not the gateway's",
     "fork": ": this key has signed another seal for that height; was the data folder lost, restored or copied?",
 }
@@ -82,7 +83,8 @@ class Agent:
         self._is_witness_due = light.witnessed is not None  # what was noted before a crash may not have been sent
         self.book = sealing.Book(settings, light.parameters, journal, self.table)
         self.book.recover(self.outbox)
-        self.book.begin(self._emit)
+        for text in self.book.begin(self._emit):
+            self._alarm(text)
         self._schedules = {}
         self._places = {}
         for place in settings.places:

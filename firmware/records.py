@@ -14,7 +14,7 @@ from firmware.wire import seal as seal_codec
 from firmware.wire.errors import Refused
 from firmware.wire.reading import Entry, Reading, encode
 
-READING, SEAL, ACK, HEAD, BOOT, CONFIGURATION = 1, 2, 3, 4, 5, 6
+READING, SEAL, ACK, HEAD, BOOT, CONFIGURATION, EPOCH = 1, 2, 3, 4, 5, 6, 7
 REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked")  # a missing value's; 128 + code: an exception
 EXCEPTIONS_FROM = 128
 GROUPS = (meters.BILLING, meters.OTHER)
@@ -105,6 +105,16 @@ def encode_ack(point, height):
 
 def decode_ack(payload):
     """Returns [point, height]."""
+    return _read_many(payload, 2)[0]
+
+
+def encode_epoch(point, meter_epoch):
+    """Returns the record that from here on a point's readings are of the meter of that epoch."""
+    return _numbers((point, meter_epoch))
+
+
+def decode_epoch(payload):
+    """Returns [point, meter epoch]."""
     return _read_many(payload, 2)[0]
 
 

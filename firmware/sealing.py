@@ -22,9 +22,12 @@ CONFIGURATIONS = 8  # pairs of hashes remembered for seals that are not acked
 class Chain:
     """One point's seals and open readings."""
 
-    def __init__(self, point, meter_epoch):
+    def __init__(self, point):
         self.point = point
-        self.meter_epoch = meter_epoch
+        self.meter_epoch = 1
+        self.known_epoch = 1  # the newest that the journal names
+        self.sealed_epoch = 0  # of the newest seal
+        self.turns = []  # (record number, epoch before it): the meter was replaced there
         self.height = 0
         self.acked = 0
         self.previous = seal_codec.FIRST_PREVIOUS
@@ -50,6 +53,18 @@ class Chain:
         elif self.rest_seq is None:
             self.rest_seq = seq
 
+    def epoch_at(self, seq):
+        """Returns the epoch of the meter that a reading is of."""
+        for turn_seq, before in self.turns:
+            if seq < turn_seq:
+                return before
+        return self.meter_epoch
+
+    def turn(self, seq, meter_epoch):
+        """A new meter's readings begin at this record."""
+        self.turns.append((seq, self.known_epoch))
+        self.known_epoch = meter_epoch
+
     def group(self, label_ms, interval_ms, period_ms, slot_ms, is_hasty):
         """Returns how many of the open readings make a seal now (0: none yet); is_hasty: all that may share one.
 
@@ -59,11 +74,13 @@ class Chain:
         size = 0
         place = last_ms = None
         for index in range(len(self.open)):
-            _, time_ms, is_billing = self.open[index]
+            seq, time_ms, is_billing = self.open[index]
             due_ms = time_ms - time_ms % interval_ms
             here = _place(due_ms if is_billing else time_ms, is_billing, period_ms, slot_ms)
             size += BILLING_BYTES if is_billing else OTHER_BYTES
             if index and (here != place or time_ms <= last_ms or size > ENVELOPE_ROOM):
+                return index
+            if index and self.turns and self.epoch_at(seq) != self.epoch_at(self.open[0][0]):
                 return index
             if is_billing and (due_ms % period_ms == 0 or due_ms % slot_ms == 0):
                 return index + 1
@@ -98,7 +115,7 @@ class Book:
         self._configuration = 0
         self._first_seen = journal.first_seq
         for place in settings.places:
-            self.chains[place.point] = Chain(place.point, place.meter_epoch)
+            self.chains[place.point] = Chain(place.point)
 
     def recover(self, outbox):
         """Reads the journal: what is open, sealed and acked. Twice, because an ack stands behind what it acks."""
@@ -118,7 +135,18 @@ class Book:
             self._recover_head(self.chains[point], outbox)
 
     def begin(self, emit):
-        """Starts a new boot: its counter and the hashes of this run's program and configuration are recorded."""
+        """Starts a new boot: its counter, the hashes of this run's program and configuration, and meters that were
+        replaced since the last one are recorded. Returns alarm texts."""
+        texts = []
+        for place in self._settings.places:
+            chain = self.chains[place.point]
+            if place.meter_epoch > chain.known_epoch:
+                chain.turn(emit(records.EPOCH, records.encode_epoch(place.point, place.meter_epoch)), place.meter_epoch)
+            elif place.meter_epoch < chain.known_epoch:
+                texts.append("point %d: its journal is at meter epoch %d, the configuration says %d, which is over" % (
+                    place.point, chain.known_epoch, place.meter_epoch))
+        for point in self.chains:
+            self.chains[point].meter_epoch = self.chains[point].known_epoch
         self.boot += 1
         self._boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
         hashes = [self._settings.measurement, self._settings.configuration]
@@ -127,6 +155,7 @@ class Book:
             self._configuration += 1
             payload = records.encode_configuration(self._configuration, hashes[0], hashes[1])
             self._configurations[self._configuration] = hashes + [emit(records.CONFIGURATION, payload)]
+        return texts
 
     def rising_time(self, point, time_ms):
         """Returns the time for a reading: two of one point never share a millisecond."""
@@ -237,7 +266,8 @@ class Book:
             chain = self.chains[point]
             if chain.acked >= chain.orphan_height:
                 chain.orphan_seq = None
-            for seq in (chain.orphan_seq, chain.open[0][0] if chain.open else chain.rest_seq):
+            turn_seq = chain.turns[-1][0] if chain.turns and chain.sealed_epoch < chain.meter_epoch else None
+            for seq in (chain.orphan_seq, chain.open[0][0] if chain.open else chain.rest_seq, turn_seq):
                 if seq is not None and (lowest is None or seq < lowest):
                     lowest = seq
         return self.next_seq if lowest is None else lowest
@@ -262,7 +292,7 @@ class Book:
 
     def _chain(self, point):
         if point not in self.chains:
-            self.chains[point] = Chain(point, 1)
+            self.chains[point] = Chain(point)
         return self.chains[point]
 
     def _is_behind(self, chain, label_ms):
@@ -293,7 +323,7 @@ class Book:
         first_seq, last_seq = chain.open[0][0], chain.open[count - 1][0]
         lost = 0 if chain.base is None else chain.height - chain.base
         previous = seal_codec.FIRST_PREVIOUS if lost else chain.previous
-        record = records.SealRecord(chain.point, chain.height + 1, lost, chain.meter_epoch, 0, self.boot,
+        record = records.SealRecord(chain.point, chain.height + 1, lost, chain.epoch_at(first_seq), 0, self.boot,
                                     self._configuration, first_seq, last_seq - first_seq, count, previous)
         chain.open = chain.open[count:]
         try:
@@ -311,6 +341,7 @@ class Book:
         chain.previous = seal_codec.payload_hash(self._payload(record, readings))
         seq = emit(records.SEAL, records.encode_seal(record))
         chain.height += 1
+        chain.sealed_epoch = record.meter_epoch
         chain.head_seq = first_seq
         chain.base = None
         chain.has_lost = False
@@ -360,8 +391,10 @@ class Book:
         elif kind == records.SEAL:
             record = records.decode_seal(payload)
             chain = self._chain(record.point)
+            chain.known_epoch = max(chain.known_epoch, record.meter_epoch)
             if record.height > chain.height:
                 chain.height = record.height
+                chain.sealed_epoch = record.meter_epoch
                 chain.last_record = record
                 chain.head_seq = record.first_seq
             if record.lost:
@@ -370,12 +403,16 @@ class Book:
             head = records.decode_head(payload)
             chain = self._chain(head.point)
             chain.acked = max(chain.acked, head.acked)
+            chain.known_epoch = max(chain.known_epoch, head.meter_epoch)
             if head.height >= chain.height:
                 chain.height = head.height
                 chain.previous = head.previous
                 chain.last_record = None
                 chain.head_seq = seq
                 chain.last_ms = head.last_ms or None
+        elif kind == records.EPOCH:
+            point, meter_epoch = records.decode_epoch(payload)
+            self._chain(point).turn(seq, meter_epoch)
         elif kind == records.BOOT:
             self.boot = max(self.boot, records.decode_boot(payload))
         elif kind == records.CONFIGURATION:
