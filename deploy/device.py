@@ -37,8 +37,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                                  epilog="example: gridseal device certify lab --files files --model ssc-100 "
                                  "--release 2.0 --device bay-1 --area-folder area")
     certify.add_argument("person", type=Path, help="the laboratory's folder, made by enroll request --role laboratory")
-    certify.add_argument("--files", type=Path, required=True, metavar="DIR",
-                         help="software.bin, strategy.bin and, for a device, settings.bin")
+    what = certify.add_mutually_exclusive_group(required=True)
+    what.add_argument("--files", type=Path, metavar="DIR",
+                      help="software.bin, strategy.bin and, for a device, settings.bin")
+    what.add_argument("--measurement", metavar="HEX|here",
+                      help="a meter agent's firmware instead, for all agents of the model; here: what is installed")
     certify.add_argument("--model", required=True, help="as the device's product code says")
     certify.add_argument("--release", required=True, help="the version, for people")
     certify.add_argument("--device", help="whose settings these are, as its serial text says; without it software and "
@@ -88,14 +91,30 @@ def certify_files(person: Person, folder: Path, model: str, release: str, device
 def _certify(args: argparse.Namespace) -> int:
     person = Person.open(args.person)
     places = replica_folders(args.area_folder) if args.area_folder else []
-    body = certify_files(person, args.files, args.model, args.release, args.device, places)
+    if args.files is None:
+        body = [args.model, args.release, None, _measurement(args.measurement), bytes(32), None]
+    else:
+        body = certify_files(person, args.files, args.model, args.release, args.device, places)
     version = codec.certify_hash(body)
     outcome = _send(args, person, codec.CERTIFY, body)
     good = (f"certified as {version.hex()}\nthe manufacturer and the regulator now type:\n"
             f"  gridseal device endorse FOLDER {version.hex()}")
-    if not places:
+    if args.files is not None and not places:
         good += f"\ncopy what lies in {person.home / FOLDER} to the folder {FOLDER} of a replica"
     return _tell(args, outcome, {"version": version.hex(), "root": codec.root_of(body[3:]).hex()}, good)
+
+
+def _measurement(text: str) -> bytes:
+    if text == "here":
+        from firmware.board.linux import measure
+        return measure()
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != 32:
+        raise ValueError(f"--measurement: expected 64 hexadecimal digits or 'here', not {text!r}")
+    return found
 
 
 def _endorse(args: argparse.Namespace) -> int:

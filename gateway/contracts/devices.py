@@ -79,8 +79,8 @@ def report(store: State, context: BlockContext, found: Transaction) -> None:
 def mark_of(store: State, model: str, measurement: bytes) -> int:
     """The mark of a seal whose agent runs firmware that is not certified; none while nothing is, for its model.
 
-    An agent's firmware is certified as the software of its model, by its measurement. Older certified versions are good:
-    an agent is updated later than a version comes into force."""
+    An agent's firmware is certified as the software of its model, by its measurement. Older certified versions are
+    good: an agent is updated later than a version comes into force."""
     data = store.get(records.model_key(model))
     return 0 if data is None or measurement in _measurements(data) else FIRMWARE_NOT_CERTIFIED
 

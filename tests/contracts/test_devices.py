@@ -171,3 +171,29 @@ def test_ten_thousand_unchanged_polls(plant: Plant) -> None:
         assert plant.table.run(name, time_s=plant.time_s) == ["accepted"]
     record = plant.record()
     assert (record.outcome, record.reports, record.alarm_height, len(record.changes)) == ("MATCH", 10_000, None, 1)
+
+
+def test_seals_of_firmware_that_is_not_certified() -> None:
+    """No mark while nothing is certified for an agent's model; then the seal's measurement must be, or have been."""
+    plant = Plant(agents=[("meter", (1,))])
+
+    def seal(measurement: bytes) -> list[str]:
+        plant.time_s += 60
+        found = plant.world.seal("meter", 1, plant.time_s * 1000, measurement=measurement)
+        return plant.table.run(found.leaf, time_s=plant.time_s)
+
+    def certify(measurement: bytes, endorsers: tuple[str, ...]) -> None:
+        body = ["pi", measurement.hex()[:8], None, measurement, bytes(32), None]
+        assert plant.run(codec.CERTIFY, body, "laboratory") == "accepted"
+        for role in endorsers:
+            assert plant.run(codec.ENDORSE, [codec.certify_hash(body), role], role) == "accepted"
+
+    first, second, bad = bytes([1]) * 32, bytes([2]) * 32, bytes([3]) * 32
+    assert seal(bad) == ["accepted"]
+    certify(first, ("regulator",))
+    assert seal(bad) == ["accepted"], "two of three"
+    certify(second, ("regulator", "manufacturer"))
+    assert (seal(second), seal(bad), seal(first)) == (["accepted"], ["firmware_not_certified"],
+                                                      ["firmware_not_certified"])
+    certify(bad, ("regulator", "manufacturer"))
+    assert (seal(second), seal(bad)) == (["accepted"], ["accepted"]), "an older version is a certified one"

@@ -33,10 +33,10 @@ FILLING_ERRORS: dict[str, tuple[str, str, str, str, int | None]] = {
 
 
 class Plant:
-    """A chain without meters: `table` is its state, `stored` what is kept by hash."""
+    """A chain (without meters unless some are named): `table` is its state, `stored` what is kept by hash."""
 
-    def __init__(self) -> None:
-        self.world = World(agents=[])
+    def __init__(self, agents: Sequence[tuple[str, Sequence[int]]] = ()) -> None:
+        self.world = World(agents=agents)
         self.table = Table(self.world)
         self.stored: dict[bytes, bytes] = {}
         self.time_s = START_S + 60
