@@ -13,13 +13,14 @@ is slow (checks with a fetch, catching up) is a task of its own and comes back b
 import asyncio
 import logging
 import sys
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol
 
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send
+from gateway.writing import Votes, Writer
 
 logger = logging.getLogger("gridseal.driver")
 
@@ -32,12 +33,6 @@ PATIENCE_S = 0.003
 # And those of the others are looked at together: the last of them is not needed, mostly, and dropped unchecked.
 HEADERS_S = 0.001
 CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to the ledger
-# A visit to the votes thread and back costs 0.2 to 0.5 ms of waiting for the interpreter, of which a decision makes
-# three. On a disk that is quicker than that (a good SSD syncs in 0.1 ms) the loop writes by itself. A write that takes
-# longer than QUICK_S, as much as twenty signatures take to check, sends the next ones to the thread, until so many in a
-# row were quick.
-QUICK_S = 0.001
-TRUSTED_AFTER = 16
 
 
 class Clock(Protocol):
@@ -73,14 +68,6 @@ class Machine(Protocol):
     def tick(self, now: Now) -> Ready: ...
 
     def wake(self) -> tuple[int | None, int | None]: ...
-
-
-class Votes(Protocol):
-    """As `ledger.votes.VoteLog`."""
-
-    def append(self, records: Sequence[bytes]) -> None: ...
-
-    def replace(self, records: Sequence[bytes]) -> None: ...
 
 
 class Rooms(Protocol):
@@ -121,19 +108,16 @@ class Driver:
     """One replica at work. `failed` is done with an exception when the process must end."""
 
     def __init__(self, replica: Machine, votes: Votes, rooms: Rooms, clock: Clock, last_executed: int):
-        self._replica, self._votes, self._rooms, self._clock = replica, votes, rooms, clock
+        self._replica, self._rooms, self._clock = replica, rooms, clock
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self.alarms: deque[str] = deque(maxlen=ALARMS)
-        self.commits = 0  # synchronised writes of the votes file
-        self.is_disk_lost = False  # a write of the votes file failed: nothing more may be written to it
         self.ledger_pool = ThreadPoolExecutor(1, "ledger")
-        self._votes_pool = ThreadPoolExecutor(1, "votes")
+        self._writer = Writer(votes, rooms.compacted)
         self._inbox: list[bytes] = []
         self._header_votes: list[bytes] = []  # of others
         self._ready: deque[Ready] = deque()
         self._is_obeying = False  # a write is under way, or what follows it
-        self._quick_after = TRUSTED_AFTER  # quick writes in the thread until the loop writes by itself
         self._jobs: deque[Decision | Certified | Behind] = deque()
         self._is_in_ledger = False
         self._certifying: asyncio.TimerHandle | None = None
@@ -147,6 +131,16 @@ class Driver:
         self._is_stopped = False
 
     # from outside, in the loop's thread
+
+    @property
+    def commits(self) -> int:
+        """Synchronised writes of the votes file."""
+        return self._writer.commits
+
+    @property
+    def is_disk_lost(self) -> bool:
+        """A write of the votes file failed: nothing more may be written to it."""
+        return self._writer.is_disk_lost
 
     def now(self) -> Now:
         """Both times."""
@@ -200,7 +194,7 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._loop.run_in_executor(None, self._votes_pool.shutdown)
+        await self._writer.stop()
         await self._loop.run_in_executor(None, self.ledger_pool.shutdown)
 
     # duties
@@ -245,10 +239,10 @@ class Driver:
         while self._ready and not self._is_obeying and not self.failed.done():
             group, compact, records = self._next_write()
             self._is_obeying = True
-            if compact is not None or (records and self._quick_after):
-                self._votes_pool.submit(self._write, compact, records, group)
+            if compact is None and (not records or self._writer.is_quick):
+                self._written(self._writer.put(None, records) if records else None, group)
             else:
-                self._written(self._put(None, records), group)
+                self._writer.put_in_thread(compact, records, partial(self._came_back, group))
 
     def _next_write(self) -> tuple[list[Ready], Sequence[bytes] | None, list[bytes]]:
         """(Readys, new log or None, records) of one write. A new log comes first in its write: it leaves out what its
@@ -266,33 +260,7 @@ class Driver:
             records.extend(group[-1].persist)
         return group, compact, records
 
-    def _write(self, compact: Sequence[bytes] | None, records: list[bytes], group: list[Ready]) -> None:
-        """In the votes thread. It tells the loop by itself: a future of asyncio costs two more turns of the loop."""
-        error = self._put(compact, records)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._came_back, error, group)
-
-    def _put(self, compact: Sequence[bytes] | None, records: list[bytes]) -> BaseException | None:
-        """Makes records durable; what went wrong ends the process, in the loop."""
-        if compact is None and not records:
-            return None
-        began_s = time.monotonic()
-        try:
-            if compact is not None:
-                self._votes.replace([*compact, *records])
-                self._rooms.compacted()
-            else:
-                self._votes.append(records)
-        except BaseException as found:
-            self.is_disk_lost = True
-            return found
-        if compact is None:
-            is_quick = time.monotonic() - began_s <= QUICK_S
-            self._quick_after = max(0, self._quick_after - 1) if is_quick else TRUSTED_AFTER
-        self.commits += 1  # one write at a time, whoever makes it
-        return None
-
-    def _came_back(self, error: BaseException | None, group: list[Ready]) -> None:
+    def _came_back(self, group: list[Ready], error: BaseException | None) -> None:
         self._written(error, group)
         self._obey()
 

@@ -15,8 +15,9 @@ from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
-from gateway.driver import TRUSTED_AFTER, Driver, Machine
+from gateway.driver import Driver, Machine
 from gateway.ledger.votes import VoteLog
+from gateway.writing import TRUSTED_AFTER
 
 WAIT_S = 10
 CHAIN = hashlib.sha256(b"a chain of these tests").digest()
@@ -311,7 +312,7 @@ def test_a_new_log_begins_a_write_of_its_own_and_what_waits_before_it_is_written
 
 
 def test_quick_disk_is_written_by_the_loop_and_a_slow_one_by_the_thread(tmp_path, monkeypatch):
-    monkeypatch.setattr("gateway.driver.QUICK_S", 0.2)  # a busy machine may be slow for long
+    monkeypatch.setattr("gateway.writing.QUICK_S", 0.2)  # a busy machine may be slow for long
 
     async def body():
         votes, rooms = ToldVotes(tmp_path / "votes.log"), Recorded()
