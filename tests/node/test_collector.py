@@ -17,7 +17,7 @@ def test_cycles_are_freed_all_the_same() -> None:
         collector.calm()
         assert gc.get_freeze_count() > 0 and gc.get_threshold()[1:] == before[1:]
         gone = weakref.ref(Knot())
-        kept = [[] for _ in range(collector.LOOK_OBJECTS + 1)]
+        kept: list[list[int]] = [[] for _ in range(collector.LOOK_OBJECTS + 1)]
         assert gone() is None and kept
     finally:
         gc.set_threshold(*before)
