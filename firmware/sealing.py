@@ -26,7 +26,6 @@ class Chain:
         self.point = point
         self.meter_epoch = 1
         self.known_epoch = 1  # the newest that the journal names
-        self.sealed_epoch = 0  # of the newest seal
         self.turns = []  # (record number, epoch before it): the meter was replaced there
         self.height = 0
         self.acked = 0
@@ -266,8 +265,7 @@ class Book:
             chain = self.chains[point]
             if chain.acked >= chain.orphan_height:
                 chain.orphan_seq = None
-            turn_seq = chain.turns[-1][0] if chain.turns and chain.sealed_epoch < chain.meter_epoch else None
-            for seq in (chain.orphan_seq, chain.open[0][0] if chain.open else chain.rest_seq, turn_seq):
+            for seq in (chain.orphan_seq, chain.open[0][0] if chain.open else chain.rest_seq):
                 if seq is not None and (lowest is None or seq < lowest):
                     lowest = seq
         return self.next_seq if lowest is None else lowest
@@ -341,7 +339,6 @@ class Book:
         chain.previous = seal_codec.payload_hash(self._payload(record, readings))
         seq = emit(records.SEAL, records.encode_seal(record))
         chain.height += 1
-        chain.sealed_epoch = record.meter_epoch
         chain.head_seq = first_seq
         chain.base = None
         chain.has_lost = False
@@ -394,7 +391,6 @@ class Book:
             chain.known_epoch = max(chain.known_epoch, record.meter_epoch)
             if record.height > chain.height:
                 chain.height = record.height
-                chain.sealed_epoch = record.meter_epoch
                 chain.last_record = record
                 chain.head_seq = record.first_seq
             if record.lost:
