@@ -63,10 +63,9 @@ class Pool:
 
     def add(self, item: Item, now: Now, is_relayed: bool, n: int) -> None:
         """Takes an item; n = the sequence number in which it flies already, or 0. ValueError for an unknown kind."""
-        if item.kind not in KINDS:
+        if item.kind not in self._waiting:
             raise ValueError("an item of kind " + item.kind)
-        entry = Entry(item, next(self._orders), now, is_relayed)
-        self._entries[item.key] = entry
+        entry = self._entries[item.key] = Entry(item, next(self._orders), now, is_relayed)
         self._wait(entry)
         if is_relayed:
             self.overdue[item.key] = entry
@@ -192,15 +191,18 @@ class Pool:
         taken: list[Item] = []
         size = 0
         shares: dict[bytes, int] = {}
-        for entry in merge(*(self._waiting[kind].values() for kind in KINDS), key=_order):
+        waiting = [self._waiting[kind].values() for kind in KINDS if self._waiting[kind]]
+        most_items, most_bytes, most_shares = limits["batch_items"], limits["batch_bytes"], limits["client_items"]
+        for entry in waiting[0] if len(waiting) == 1 else merge(*waiting, key=_order):
             item = entry.item
-            share = shares.get(item.client, 0) + 1
-            if item.client and share > limits["client_items"]:
-                continue  # and with it all that follows of this client: its seals stay in order
-            if len(taken) >= limits["batch_items"] or (taken and size + len(item.data) > limits["batch_bytes"]):
-                break
-            shares[item.client] = share
+            if item.client:
+                share = shares.get(item.client, 0) + 1
+                if share > most_shares:
+                    continue  # and with it all that follows of this client: its seals stay in order
+                shares[item.client] = share
             size += len(item.data)
+            if taken and (len(taken) >= most_items or size > most_bytes):
+                break
             taken.append(item)
         self.fly([item.key for item in taken], n)
         return taken
@@ -226,15 +228,18 @@ class Pool:
             self._untold[entry.item.key] = entry
 
     def _wait(self, entry: Entry) -> None:
-        self._waiting[entry.item.kind][entry.item.key] = entry
-        self._waiting_bytes += len(entry.item.data)
+        item = entry.item
+        self._waiting[item.kind][item.key] = entry
+        self._waiting_bytes += len(item.data)
         if entry.is_relayed:
-            self._relayed[entry.item.key] = entry
+            self._relayed[item.key] = entry
 
     def _leave(self, entry: Entry) -> None:
-        if self._waiting[entry.item.kind].pop(entry.item.key, None) is not None:
-            self._waiting_bytes -= len(entry.item.data)
-            self._relayed.pop(entry.item.key, None)
+        item = entry.item
+        if self._waiting[item.kind].pop(item.key, None) is not None:
+            self._waiting_bytes -= len(item.data)
+            if entry.is_relayed:
+                self._relayed.pop(item.key, None)
 
 
 def _order(entry: Entry) -> int:
