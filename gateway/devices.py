@@ -27,6 +27,9 @@ from gateway.watch import Clock, Watch
 
 logger = logging.getLogger("gridseal.devices")
 
+FETCH_S = 10.0  # for evidence that nobody waits for
+FETCHING = 16
+
 _OURS = (codec.CERTIFY, codec.ENDORSE, codec.REPORT)
 _STATE_MOVED = REASONS.index("wrong_state")
 
@@ -40,6 +43,7 @@ class Devices:
                  spawn: Callable[[Coroutine[Any, Any, None], str], None]):
         self._configured, self._folder, self._reader, self._member = configured, folder / FOLDER, reader, member
         self._alarms, self._spawn = alarms, spawn
+        self._fetching: set[bytes] = set()
         files = Files(ledger.store, lambda: named_by(Certified(ledger.state_value)))
         self.shelf = Shelf(files, exchange, in_ledger, connected, spawn)
         self.reports = Reports(self.shelf, ledger.state_value, in_ledger, files.get,
@@ -74,6 +78,7 @@ class Devices:
                 self._spawn(self._take_folder(), "certified files")
             elif code == 0:
                 self._tell(order.body[0], certified, is_own)
+                self._keep_evidence(order)
             elif is_own:
                 logger.warning("report on %s refused: %s", order.body[0], REASONS[code])
                 if code == _STATE_MOVED:
@@ -93,6 +98,18 @@ class Devices:
         record = certified.report_of(name)
         if record is not None and (record.alarm_height is not None or len(record.changes) > 1):
             self._alarms.tell(name, facts_of(name, record), is_ours)
+
+    def _keep_evidence(self, order: "transaction_codec.Transaction") -> None:
+        """Who was not among those that voted, or has caught up, gets the evidence now, if somebody gives it."""
+        name = order.body[5]
+        if not self.shelf.has(name) and len(self._fetching) < FETCHING:
+            self._fetching.add(name)
+            self._spawn(self._fetch_evidence(name), "evidence")
+
+    async def _fetch_evidence(self, name: bytes) -> None:
+        if not await self.shelf.fetch([name], None, FETCH_S):
+            logger.warning("evidence %s of a device report is not here, and nobody gives it", name.hex())
+        self._fetching.discard(name)
 
     async def _take_folder(self) -> None:
         await self.shelf.take_folder(self._folder, named_by(Certified(self._reader.state_value)))

@@ -1,9 +1,9 @@
 """Makes device reports: pulls each configured device from time to time, judges it, signs what was found, sends it.
 
 Times are labels (dispatch.md: `check_interval`), with jitter so that the devices of an area are not all asked at once:
-two checks are never further apart than the interval. A pull is work of the loop's own tasks; devices on one line take
-turns. What comes of a report is decided on chain; one that was refused there because the certified versions had changed
-meanwhile is made again at once.
+a check begins when eight to nine tenths of the interval are over, so that pull and ordering fit into it. A pull is work
+of the loop's own tasks; devices on one line take turns. What comes of a report is decided on chain; one that was refused
+there because the certified versions had changed meanwhile is made again at once.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from gateway.shelf import Shelf
 
 logger = logging.getLogger("gridseal.devices")
 
-JITTER = 0.1  # of an interval
+SPACING = (0.8, 0.9)  # of an interval, from the beginning of a check to the next one's
 FIRST_S = 5  # label time after the start until the first check, at most
 LOOK_S = 1.0  # between two looks at a clock that may be held
 SHORTEST_S, BUDGET_S = 5.0, 300.0  # real time that one pull may take
@@ -68,7 +68,7 @@ class Watch:
             except Refused as refused:  # busy: too much is under way; the next check comes
                 logger.warning("device %s: report not sent: %s", device.name, refused)
             # from its beginning: a pull's own time must not stretch the interval
-            due_ms = started_ms + int(interval_ms * self._chance.uniform(1 - JITTER, 1))
+            due_ms = started_ms + int(interval_ms * self._chance.uniform(*SPACING))
 
     async def check(self, device: DeviceConfig) -> None:
         """Pulls, judges, reports once."""
