@@ -79,6 +79,7 @@ def decode(data):
     values = parameters()
     for index in range(len(fields[5])):
         values[PARAMETERS[index][0]] = fields[5][index]
+    check(values["slot_s"] > 0, "malformed", "a slot's length", values["slot_s"])
     check_list(fields[7], "l")
     _check_balances(fields[8])
     return Genesis(tuple(fields[2]), fields[3], fields[4], values, certificate.decode_members(fields[6]),

@@ -11,6 +11,7 @@ from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire import merkle
 from firmware.wire.errors import Refused
+from gateway.contracts import accounts
 from gateway.contracts.apply import apply_items
 from gateway.contracts.context import BlockContext
 from gateway.contracts.registry import apply_genesis
@@ -20,6 +21,7 @@ from gateway.ledger.reader import Reader
 from gateway.ledger.records import Position
 from gateway.ledger.store import Store
 from gateway.ledger.tree import Draft, StateTree
+from gateway.market.records import account_key, decode_account
 
 START_BLOCKS = 64  # newest blocks of a channel that are read at every start: one checkpoint interval
 QUICK_CHECK_BYTES = 256 * 1024 * 1024  # SQLite's own check reads the whole file: some seconds on a card
@@ -127,6 +129,15 @@ def check_all(reader: Reader) -> None:
             _check_executed(reader, tree, channel, height)
         if tree.root() != stand.state_root:
             raise Damaged("table facts, position", tree.root(), stand.state_root)
+        check_money(tree)
+
+
+def check_money(tree: StateTree) -> None:
+    """Damaged unless all balances are together what was minted: nothing but top-ups and the genesis makes money."""
+    balances_mc = sum(decode_account(data).balance_mc for _, data in tree.with_prefix(account_key(b"")))
+    minted_mc = accounts.minted_mc(Draft(tree))
+    if balances_mc != minted_mc:
+        raise Damaged("table state, accounts", minted_mc, balances_mc)
 
 
 def _check_executed(reader: Reader, tree: StateTree, channel: str, height: int) -> None:
