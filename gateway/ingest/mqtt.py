@@ -268,6 +268,7 @@ class Link:
             self._on_batch(batch)
 
     def _gather(self, found: Sequence[Publish]) -> None:
+        """As `_received`. paho does not see these, so it pings the broker every KEEPALIVE_S, however busy."""
         broker, connection, batch = self.number, self.connections, self._batch
         for topic, payload, message, retained in found:
             try:

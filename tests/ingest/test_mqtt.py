@@ -221,6 +221,26 @@ def test_a_link_that_does_not_read_notices_that_the_broker_is_gone(
     here.stop()
 
 
+@pytest.mark.parametrize("is_busy", [False, True])
+def test_the_connection_is_kept_alive_busy_or_idle(
+        broker: Mosquitto, meter: paho.Client, monkeypatch: pytest.MonkeyPatch, is_busy: bool) -> None:
+    """paho sees nothing of the messages that are taken past it, and of the broker's answers to its pings everything."""
+    monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)
+    inbox = Inbox()
+    here = link(broker, inbox, ["a/+/envelope"])
+    until(lambda: here.subscribed)
+    seen, end = 0, time.monotonic() + 3.5  # three pings; a broker that hears nothing closes after one and a half
+    while time.monotonic() < end:
+        if is_busy:
+            meter.publish("a/1/envelope", bytes(400), qos=1).wait_for_publish(BOUND_S)
+            fresh = inbox.wait(lambda all: len(all) > seen)[seen:]  # noqa: B023
+            seen += len(fresh)
+            here.done([message.token for message in fresh])
+        time.sleep(0.02)
+    assert (here.connected, here.connections, here.last_error) == (True, 1, "")
+    here.stop()
+
+
 def test_newest_of_a_topic_waits_for_a_broker_that_is_away(broker: Mosquitto) -> None:
     inbox, listener = Inbox(), Inbox()
     broker.stop()
