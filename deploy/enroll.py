@@ -18,6 +18,7 @@ import cbor2
 
 from deploy import certificates
 from deploy.clock import open_clock
+from deploy.meter_file import set_epoch
 from deploy.operator import IDENTITY, Outcome, Person
 from firmware import config, meters
 from firmware.board import linux
@@ -95,6 +96,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     approve.add_argument("--serial", default="", help="the meter's serial number")
     approve.add_argument("--note", default="")
     approve.set_defaults(run=_approve)
+    replace = actions.add_parser(
+        "replace", help="give a device's points to a new key (operator)",
+        description="For a device that was lost or broken, and for one that has lost its journal: it cannot go on with "
+        "its chain of seals, even with its old key. The new key takes over where the old one's seals end, so that no "
+        "kWh is lost or counted twice.",
+        epilog="example: gridseal enroll replace 8d3f0a1b2c4d5e6f meter-2 --area-folder area")
+    replace.add_argument("kid", help="the old device: 16 hexadecimal digits")
+    replace.add_argument("request", type=Path, help="the new device's folder, or its request.cbor")
+    replace.set_defaults(run=_replace)
     revoke = actions.add_parser("revoke", help="refuse a device from now on (operator)",
                                 epilog="example: gridseal enroll revoke 8d3f0a1b2c4d5e6f --area-folder area")
     revoke.add_argument("kid", help="16 hexadecimal digits")
@@ -103,9 +113,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     listing = actions.add_parser("list", help="who is enrolled", epilog="example: gridseal enroll list "
                                  "--area-folder area --json")
     listing.set_defaults(run=_list)
-    for action in (approve, revoke, listing):
+    for action in (approve, replace, revoke, listing):
         action.add_argument("--area-folder", type=Path, required=True, metavar="DIR", help="made by gateway init")
-    for action in (request, approve, revoke, listing):
+    for action in (request, approve, replace, revoke, listing):
         action.add_argument("--clock", help=argparse.SUPPRESS)
         action.add_argument("--json", action="store_true", help="one JSON object instead of text")
 
@@ -146,6 +156,25 @@ def approve_request(person: Person, request: bytes, points: list[transaction.Poi
     owner: the kid whose points they are; the operator's own without one. Refused when the request does not hold or
     asks for another role; NoAnswer when no gateway answers.
     """
+    message, tls_key, kid, asked = read_request(person, request, role)
+    body = transaction.enrol_body(message, owner or person.kid, points, note)
+    signed = person.sign(transaction.ENROL, body, open_clock(clock_folder))
+    outcome = person.submit(asked.area, signed, brokers)
+    return kid, _certificate(person, tls_key, kid), outcome
+
+
+def replace_request(person: Person, old_kid: bytes, request: bytes, brokers: list[str],
+                    clock_folder: str | None = None) -> tuple[bytes, bytes, Outcome]:
+    """Puts a new key in a device's place; returns what `approve_request` does."""
+    message, tls_key, kid, asked = read_request(person, request, "agent")
+    signed = person.sign(transaction.REPLACE_AGENT, [old_kid, message], open_clock(clock_folder))
+    outcome = person.submit(asked.area, signed, brokers)
+    return kid, _certificate(person, tls_key, kid), outcome
+
+
+def read_request(person: Person, request: bytes, role: str
+                 ) -> tuple[bytes, certificates.ec.EllipticCurvePublicKey, bytes, transaction.Enrolment]:
+    """Returns (enrol COSE, TLS key, kid, Enrolment) of a request's bytes; Refused when it does not hold."""
     if len(request) > REQUEST_BYTES:
         raise Refused("oversize", REQUEST_BYTES, len(request))
     try:
@@ -158,11 +187,11 @@ def approve_request(person: Person, request: bytes, points: list[transaction.Poi
         raise Refused("wrong_key", asked.tls_hash, certificates.spki_hash(tls_key))
     if asked.role != role:  # a person must say it: nobody becomes a laboratory by an inattentive approval
         raise Refused("not_permitted", role, asked.role)
-    body = transaction.enrol_body(message, owner or person.kid, points, note)
-    signed = person.sign(transaction.ENROL, body, open_clock(clock_folder))
-    outcome = person.submit(asked.area, signed, brokers)
-    leaf = certificates.issue(*certificates.load_ca(person.folder / "ca"), tls_key, kid.hex())
-    return kid, certificates.pem(leaf), outcome
+    return message, tls_key, kid, asked
+
+
+def _certificate(person: Person, tls_key: certificates.ec.EllipticCurvePublicKey, kid: bytes) -> bytes:
+    return certificates.pem(certificates.issue(*certificates.load_ca(person.folder / "ca"), tls_key, kid.hex()))
 
 
 def area_brokers(area_folder: Path) -> list[str]:
@@ -223,21 +252,60 @@ def _approve(args: argparse.Namespace) -> int:
     points = [_point_entry(args, area, text, tables) for text in args.point]
     person = Person(args.area_folder)
     kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
-                                         args.clock, args.role, _owner(args.owner))
+                                         args.clock, args.role,
+                                         None if args.owner is None else _kid(args.owner, "--owner: a person"))
     if outcome.code == 0:
-        (path.parent / "tls.crt").write_bytes(leaf)
-        shutil.copy(args.area_folder / "ca" / "ca.crt", path.parent / "ca.crt")
+        _put_certificate(args, path.parent, leaf)
     return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))
 
 
-def _owner(text: str | None) -> bytes | None:
+def _put_certificate(args: argparse.Namespace, folder: Path, leaf: bytes) -> None:
+    (folder / "tls.crt").write_bytes(leaf)
+    shutil.copy(args.area_folder / "ca" / "ca.crt", folder / "ca.crt")
+
+
+def _replace(args: argparse.Namespace) -> int:
+    path = args.request / "request.cbor" if args.request.is_dir() else args.request
+    old_kid = _kid(args.kid, "a device")
+    epochs = _epochs(args.area_folder, old_kid)
+    kid, leaf, outcome = replace_request(Person(args.area_folder), old_kid, path.read_bytes(),
+                                         area_brokers(args.area_folder), args.clock)
+    if outcome.code == 0:
+        _put_certificate(args, path.parent, leaf)
+        _put_epochs(path.parent, epochs)
+    return _tell(args, outcome, kid, f"has taken the place of {old_kid.hex()}; certificate written to "
+                 f"{path.parent / 'tls.crt'}")
+
+
+def _epochs(area_folder: Path, kid: bytes) -> dict[int, int]:
+    """The meter epochs of a device's points; of none where this machine has no ledger."""
+    from gateway.ledger.reader import Reader
     try:
-        owner = bytes.fromhex(text) if text is not None else None
+        with contextlib.closing(Reader.open(area_folder / "replica-0" / "data")) as ledger:
+            agent = ledger.agent(kid)
+            found = [ledger.point(point) for point in agent.points] if agent is not None else []
+    except OSError:
+        return {}
+    return {record.point: record.meter_epoch for record in found if record is not None}
+
+
+def _put_epochs(folder: Path, epochs: dict[int, int]) -> None:
+    """A new device begins with the meter that is on the point now, which need not be its first."""
+    if not (folder / linux.CONFIG_NAME).exists():
+        return
+    for point in _tables_of(folder):
+        if epochs.get(point, 1) != 1:
+            set_epoch(folder / linux.CONFIG_NAME, point, epochs[point])
+
+
+def _kid(text: str, what: str) -> bytes:
+    try:
+        kid = bytes.fromhex(text)
     except ValueError:
-        owner = b""
-    if owner is not None and len(owner) != 8:
-        raise ValueError(f"--owner: a person is 16 hexadecimal digits, not {text!r}")
-    return owner
+        kid = b""
+    if len(kid) != 8:
+        raise ValueError(f"{what} is 16 hexadecimal digits, not {text!r}")
+    return kid
 
 
 def _tables_of(folder: Path) -> dict[int, meters.Meter]:
@@ -267,13 +335,7 @@ def _point_entry(args: argparse.Namespace, area: str, text: str,
 
 def _revoke(args: argparse.Namespace) -> int:
     person = Person(args.area_folder)
-    try:
-        kid = bytes.fromhex(args.kid)
-    except ValueError:
-        kid = b""
-    if len(kid) != 8:
-        print(f"gridseal enroll revoke: a device is 16 hexadecimal digits, not {args.kid!r}", file=sys.stderr)
-        return 2
+    kid = _kid(args.kid, "a device")
     signed = person.sign(transaction.REVOKE, [kid, args.reason], open_clock(args.clock))
     outcome = person.submit(area_name(args.area_folder), signed, area_brokers(args.area_folder))
     return _tell(args, outcome, kid, "revoked")
