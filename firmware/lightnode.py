@@ -19,6 +19,7 @@ from firmware.wire.shape import check_fields
 VERSION = 2
 AHEAD_S = 10  # a header's time may lie so far in the future, or the chain's own time_ahead_s if that is more
 RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
+SAVED = 2  # of these in a saved state, besides the one signed last: it has to fit into one piece of a board's RAM
 
 Trust = namedtuple("Trust", ("chain_id", "channel", "epoch", "recent", "contradiction", "silent_s", "witnessed"))
 
@@ -64,16 +65,17 @@ class LightNode:
         proof = certificate.decode(certificate_bytes)
         certificate.check_certificate(proof, header_bytes, self._members, self.epoch, self.channel, self.chain_id,
                                       self._verify_digest)
+        pair = self.pair_at(found.height)
+        if pair is not None:
+            if pair[0] != bytes(header_bytes):
+                if pair[1]:
+                    self.contradiction = (pair, (bytes(header_bytes), bytes(certificate_bytes)))
+                    self.is_changed = True
+                raise Refused("contradiction", pair[0], bytes(header_bytes))
+            return found
         below = above = None
         for pair in self._recent:
             known = header.decode(pair[0])
-            if known.height == found.height:
-                if pair[0] != bytes(header_bytes):
-                    if pair[1]:
-                        self.contradiction = (pair, (bytes(header_bytes), bytes(certificate_bytes)))
-                        self.is_changed = True
-                    raise Refused("contradiction", pair[0], bytes(header_bytes))
-                return found
             if known.height < found.height:
                 below = (pair[0], known)
             elif above is None:
@@ -91,7 +93,8 @@ class LightNode:
 
     def pair_at(self, height):
         """Returns the (header, certificate) accepted for a height, if it is still at hand; else None."""
-        for pair in self._recent:
+        pairs = self._recent if self.witnessed is None else self._recent + [self.witnessed]
+        for pair in pairs:
             if header.decode(pair[0]).height == height:
                 return pair
         return None
@@ -127,10 +130,16 @@ class LightNode:
     def save(self):
         """Returns the bytes to keep over a restart."""
         self.is_changed = False
-        evidence = None if self.contradiction is None else [list(pair) for pair in self.contradiction]
-        witnessed = None if self.witnessed is None else list(self.witnessed)
-        return cbor.encode([VERSION, self.chain_id, self.channel, self.epoch,
-                            [list(pair) for pair in self._recent], evidence, self._silent_s, witnessed])
+        parts: list = [cbor.head(4, 8), cbor.encode(VERSION), cbor.encode(self.chain_id), cbor.encode(self.channel),
+                       cbor.encode(self.epoch)]
+        _put_pairs(parts, self._recent[-SAVED:])
+        _put_pairs(parts, self.contradiction)
+        parts.append(cbor.encode(self._silent_s))
+        if self.witnessed is None:
+            parts.append(cbor.encode(None))
+        else:
+            _put_pair(parts, self.witnessed)
+        return b"".join(parts)  # once: a buffer that grows and its copy would want two such pieces
 
     def _check_place(self, header_bytes, found, below, above):
         """A header between known ones must link where it touches them, and time never falls."""
@@ -167,6 +176,22 @@ def decode_trust(state):
     witnessed = None if fields[7] is None else _pair(fields[7])
     recent = [_pair(row) for row in fields[4]]
     return Trust(fields[1], fields[2], fields[3], recent, contradiction, fields[6], witnessed)
+
+
+def _put_pairs(parts, pairs):
+    if pairs is None:
+        parts.append(cbor.encode(None))
+        return
+    parts.append(cbor.head(4, len(pairs)))
+    for pair in pairs:
+        _put_pair(parts, pair)
+
+
+def _put_pair(parts, pair):
+    parts.append(cbor.head(4, 2))
+    for data in pair:
+        parts.append(cbor.head(2, len(data)))
+        parts.append(data)
 
 
 def _pair(row):

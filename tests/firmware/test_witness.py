@@ -82,8 +82,9 @@ def test_it_follows_only_now_and_then_within_an_interval(stand: Stand) -> None:
     for step in range(50):
         stand.hear(stand.block(DAY_S + step))
         stand.rig.wait_ms += FOLLOW_MS // 5
-    heights = [header.decode(pair[0]).height for pair in decode_trust(stand.rig.light.save()).recent]
-    assert heights == [31, 36, 41, 46] and len(stand.sent) == 1
+    assert [height for height in range(1, 51) if stand.rig.light.pair_at(height)] == [1, 31, 36, 41, 46]
+    saved = LightNode(stand.rig.chain.genesis, verify_digest, stand.rig.light.save())
+    assert [height for height in range(1, 51) if saved.pair_at(height)] == [1, 41, 46] and len(stand.sent) == 1
 
 
 @pytest.mark.parametrize("cut", [agent_module.SaveTrust, agent_module.Witness])
@@ -164,6 +165,21 @@ def test_a_contradiction_ends_it_for_good(stand: Stand) -> None:
     stand.rig.connect()
     stand.rig.wait_ms += FOLLOW_MS
     assert stand.rig.agent.witness() is None and stand.headers == [first]
+
+
+def test_what_it_signed_it_remembers_until_it_signs_again(stand: Stand) -> None:
+    """Another header of that height, hundreds of blocks and a restart later: both are kept."""
+    first = stand.block(DAY_S)
+    stand.hear(first)
+    for step in range(1, 300):
+        stand.block(DAY_S + step)
+    for _ in range(9):
+        stand.rig.wait_ms += FOLLOW_MS
+        stand.hear(stand.block(DAY_S + 400))
+    stand.rig.boot()
+    other = stand.rig.chain.header([b"another truth"], DAY_S, previous=header.decode(first).previous, height=1)
+    stand.hear(other)
+    assert stand.rig.light.contradiction and {pair[0] for pair in stand.rig.light.contradiction} == {first, other}
 
 
 def test_heights_and_intervals_only_rise() -> None:
