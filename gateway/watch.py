@@ -1,9 +1,9 @@
 """Makes device reports: pulls each configured device from time to time, judges it, signs what was found, sends it.
 
 Times are labels (dispatch.md: `check_interval`), with jitter so that the devices of an area are not all asked at once:
-a check begins when eight to nine tenths of the interval are over, so that pull and ordering fit into it. A pull is work
-of the loop's own tasks; devices on one line take turns. What comes of a report is decided on chain; one that was refused
-there because the certified versions had changed meanwhile is made again at once.
+a check begins when eight to nine tenths of the interval are over, so that pull and ordering fit into it. A pull is
+work of the loop's own tasks; devices on one line take turns. What comes of a report is decided on chain; one that was
+refused there because the certified versions had changed meanwhile is made again at once.
 """
 
 import asyncio

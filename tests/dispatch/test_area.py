@@ -33,7 +33,7 @@ from tests.node.cluster import AREA, CLOCK, ENVIRONMENT, QUICK, Cluster, until
 KIND = Kind(7, "ssc-100", "2.0", "bay-1", 21_001)
 INTERVAL_S = 1
 # Beyond the interval: the pull itself, ordering, and publishing, of a dozen processes on two busy cores.
-MARGIN_S = 5.0
+MARGIN_S = 10.0
 PULLER = 2
 
 
@@ -120,6 +120,8 @@ class Plant:
         """The next message says so; a pull that was under way while somebody repaired may have brought another."""
         while (alarm := self.next_alarm())["state"] != "cleared":
             assert alarm["device"] == "bay-1"
+        until("all have that block", lambda: all(
+            (row := self.row(index))["outcome"] == "MATCH" and row["since"] >= alarm["since"] for index in range(4)))
 
     def row(self, index: int = 0) -> dict[str, Any]:
         rows: list[dict[str, Any]] = json.loads(self.cluster.get(index, "/api/devices")[1])["devices"]
@@ -236,7 +238,8 @@ def test_a_lying_replica(plant: Plant) -> None:
     with pytest.raises(NoAnswer):
         liar.submit(AREA, signed, [cluster.broker_url], 4)
     for index in range(4):
-        assert cluster.status(index)["refused_by_agent"][liar.kid.hex()]["wrong_digest"] > 0
+        refused = cluster.status(index)["refused_by_agent"].get(liar.kid.hex(), {})
+        assert refused.get("wrong_digest", 0) > 0, (index, refused, cluster.log(index))
     assert plant.row()["outcome"] == row["outcome"] == "MATCH"
     reports = plant.row()["reports"]
     until("reports go on", lambda: plant.row()["reports"] > reports)
@@ -253,8 +256,8 @@ def edition(plant: Plant) -> int:
 def test_commands(plant: Plant, capsys: pytest.CaptureFixture[str]) -> None:
     """check pulls by itself, history reads the ledger, certify and endorse say what came of them."""
     home = str(plant.cluster.home(PULLER))
-    assert cli.main(["device", "check", home, "bay-1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["outcome"] == "MATCH"
+    code = cli.main(["device", "check", home, "bay-1", "--json"])
+    assert (json.loads(capsys.readouterr().out)["outcome"], code) == ("MATCH", 0)
     plant.do("tamper strategy 8")
     assert cli.main(["device", "check", home, "bay-1"]) == 1
     assert capsys.readouterr().out.startswith("bay-1: MISMATCH of strategy")
