@@ -19,6 +19,7 @@ from gateway.contracts import context as marks
 from gateway.contracts import devices, memo, metering
 from gateway.contracts.context import MARKED, BlockContext, CheckSignature, State
 
+Registers = tuple[int | None, int | None]  # import, export
 _WATT_MS_PER_WH = 3_600_000
 
 
@@ -41,10 +42,12 @@ def apply_seal(store: State, context: BlockContext, item: bytes, signed: cose.Si
     key = state.chain_key(found.kid, found.point)
     data = store.get(key)
     last = memo.decode_chain(data) if data is not None else None
-    _check_epoch(point, last, found)
+    if found.meter_epoch != point.meter_epoch:
+        _check_epoch(point, last, found)
     _check_next(last, found, payload_hash)
-    bits = _marks(context, point, last, found) | devices.mark_of(store, agent.model, found.measurement)
-    record = _next_record(point, last, found, payload_hash, bits, context.created_s)
+    before = _registers_before(point, last, found)
+    bits = _marks(context, point, last, before, found) | devices.mark_of(store, agent.model, found.measurement)
+    record = _next_record(last, before, found, payload_hash, bits, context.created_s)
     store.put(key, memo.encode_chain(record))
     metering.note(store, context, point, last, found, bits)
     return Taken(MARKED + bits if bits else 0, found, record)
@@ -70,7 +73,7 @@ def _check_epoch(point: PointRecord, last: ChainRecord | None, found: seal.Seal)
     check(lowest <= found.meter_epoch <= point.meter_epoch, "wrong_meter_epoch", point.meter_epoch, found.meter_epoch)
 
 
-def _registers_before(point: PointRecord, last: ChainRecord | None, found: seal.Seal) -> tuple[int | None, int | None]:
+def _registers_before(point: PointRecord, last: ChainRecord | None, found: seal.Seal) -> Registers:
     """What a seal's registers are compared with: those before it, or the start of a meter that has none before."""
     if last and last.meter_epoch == found.meter_epoch:
         return last.import_wh, last.export_wh
@@ -92,7 +95,8 @@ def _check_next(last: ChainRecord | None, found: seal.Seal, payload_hash: bytes)
     check(found.previous == previous, "wrong_previous", previous, found.previous)
 
 
-def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, found: seal.Seal) -> int:
+def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, before: Registers,
+           found: seal.Seal) -> int:
     """The mark bits of a seal. Every bound is a chain parameter."""
     rules = context.parameters
     bits = 0
@@ -104,7 +108,7 @@ def _marks(context: BlockContext, point: PointRecord, last: ChainRecord | None, 
     earliest_ms = max(context.created_s * 1000, last.last_ms if last else 0)
     if not earliest_ms <= found.last_ms <= latest_ms:
         bits |= marks.CLOCK_IMPLAUSIBLE
-    for old, new in zip(_registers_before(point, last, found), (found.import_wh, found.export_wh), strict=True):
+    for old, new in zip(before, (found.import_wh, found.export_wh), strict=True):
         if last and old is not None and new is None:
             bits |= last.marked & marks.EXCLUDED  # not read: it stands on the reading before, and that on its marks
         if old is None or new is None:
@@ -127,9 +131,9 @@ def _is_jump(max_w: int, point: PointRecord, rise_wh: int, elapsed_ms: int) -> b
     return rise_wh * _WATT_MS_PER_WH * point.ratio_den > max_w * point.ratio_num * elapsed_ms
 
 
-def _next_record(point: PointRecord, last: ChainRecord | None, found: seal.Seal, payload_hash: bytes,
+def _next_record(last: ChainRecord | None, before: Registers, found: seal.Seal, payload_hash: bytes,
                  bits: int, created_s: int) -> ChainRecord:
-    old_import, old_export = _registers_before(point, last, found)
+    old_import, old_export = before
     is_unread = (found.import_wh is None and old_import is not None) or (
         found.export_wh is None and old_export is not None)
     last_ms = found.last_ms
