@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from deploy import audit as audit_module
 from deploy import cli
 from firmware.crypto.openssl import verify_digest
 from firmware.lightnode import LightNode
@@ -166,3 +168,29 @@ def test_a_file_that_does_not_hold_proves_nothing(cluster: Cluster, capsys: pyte
     assert cli.main(["audit", good, "--trust", str(cluster.folder / "genesis")]) == 2
     assert "two files" in capsys.readouterr().err
     assert cli.main(["audit", good, good, "--trust", good]) == 2
+
+
+def test_no_flipped_bit_makes_a_contradiction(cluster: Cluster) -> None:
+    """Nobody can be accused by a file that was tampered with: it does not hold, or says the same."""
+    names = [cluster.header_file("h", cluster.north), cluster.proof_file("p", 1), cluster.message("m", cluster.north),
+             cluster.trust("t", cluster.north), cluster.evidence("e", cluster.north)]
+    good = cluster.folder / "h"
+    chance = random.Random(11)
+    held = 0
+    for name in names:
+        data = Path(name).read_bytes()
+        for _ in range(150):
+            changed = bytearray(data)
+            for _ in range(chance.randrange(1, 4)):
+                at = chance.choice((chance.randrange(len(changed)), len(changed) - 1))
+                changed[at] ^= 1 << chance.randrange(8)
+            files = audit_module.Files(cluster.chain.genesis)
+            files.take("good", good.read_bytes())
+            try:
+                files.take("changed", bytes(changed))
+                claims = files.claims()
+            except Refused:
+                continue
+            held += 1
+            assert audit_module.compare(claims) == [], (name, changed.hex())
+    assert 0 < held < 150, "a header message's count is nobody's signature"
