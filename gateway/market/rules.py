@@ -18,6 +18,8 @@ MECHANISMS = ("knn", "blind")
 HOUR_S = 3600
 DEPOSIT_MAX_MC = 10**12  # like prices and energies (amounts.py) bounded, so that no sum passes what CBOR can hold
 OPEN_ORDERS_MAX = 4096
+OPEN_MAX_S = 31 * 86400  # a gate that moves by so much makes the calendar clear a month of slots at once
+FINAL_MAX_S = 366 * 86400
 
 # Every field has a default: its kind is its type (text, unsigned, list). Lists are never changed in place.
 
@@ -132,6 +134,7 @@ def _check_market(rules: Market) -> None:
     check(rules.mechanism in MECHANISMS, "malformed", MECHANISMS, rules.mechanism)
     is_ordered = rules.open_s >= rules.commit_open_s > rules.commit_close_s > rules.gate_s
     check(is_ordered, "malformed", "open >= commit open > commit close > gate", rules.gate_s)
+    check(rules.open_s <= OPEN_MAX_S, "malformed", OPEN_MAX_S, rules.open_s)
     check(rules.price_min <= rules.price_max <= PRICE_MC, "malformed", rules.price_max, rules.price_min)
     check(0 < rules.wh_min <= rules.wh_max <= ENERGY_WH, "malformed", rules.wh_max, rules.wh_min)
     check(rules.commit_deposit_mc <= DEPOSIT_MAX_MC, "malformed", DEPOSIT_MAX_MC, rules.commit_deposit_mc)
@@ -157,7 +160,8 @@ def _check_tariff(rules: Tariff) -> None:
 
 
 def _check_vee(rules: Vee) -> None:
-    check(rules.final_s >= rules.provisional_s > 0, "malformed", rules.provisional_s, rules.final_s)
+    is_ordered = FINAL_MAX_S >= rules.final_s >= rules.provisional_s > 0
+    check(is_ordered, "malformed", "a year >= final >= provisional > 0", rules.final_s)
     for row in rules.rollovers:
         check_fields(row, ("t", "u"))
 

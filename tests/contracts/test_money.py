@@ -133,6 +133,8 @@ def test_a_backdated_tariff_is_refused(tmp_path: Path) -> None:
             (world.rule_set("tariff", 2, 99, {"periods": [[0, 23, 1]]}), "malformed"),
             (world.rule_set("market", 2, 99, {"mechanism": "auction"}), "malformed"),
             (world.rule_set("market", 2, 99, {"price_max": 2**60}), "malformed"),
+            (world.rule_set("market", 2, 99, {"open_s": 2**60}), "malformed"),
+            (world.rule_set("vee", 2, 99, {"final_s": 2**60}), "malformed"),
             (world.tx(trading.RULE_SET, trading.rule_set_body("typo", 1, 99, [])), "malformed"),
             (world.rule_set("tariff", 2, 99, sender="grid"), "not_permitted"),
         ])
