@@ -40,7 +40,7 @@ def _begun() -> Table:
     """A market that runs, under `blind`, so that every type means something."""
     table = Table(_WORLD)
     _WORLD.sequences.clear()
-    changes = {"market": {"mechanism": "blind"}, "vee": {"provisional_s": SLOT_S, "final_s": SLOT_S}}
+    changes: dict[str, dict] = {"market": {"mechanism": "blind"}, "vee": {"provisional_s": SLOT_S, "final_s": SLOT_S}}
     codes = table.codes([_WORLD.rule_set(name, 1, 2, changes.get(name)) for name in rules.NAMES])
     assert codes == [0] * 4
     return table
