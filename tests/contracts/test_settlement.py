@@ -3,6 +3,8 @@
 import datetime
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.contracts import accounts
 from gateway.market import records, rules
@@ -297,3 +299,29 @@ def test_the_owner_of_a_slot_is_who_had_the_point_then() -> None:
     assert changes(world, "ann") == [("supply", -61_500)]
     assert key("ben").kid == world.point(1).owner
     world.check_money()
+
+
+_ENERGY = st.tuples(st.integers(0, 3000), st.integers(0, 3000))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(_ENERGY, min_size=3, max_size=3), st.lists(_ENERGY, min_size=3, max_size=3),
+       st.lists(st.tuples(st.integers(0, 2), _ENERGY), max_size=3),
+       st.lists(st.tuples(st.permutations((1, 2, 3)), st.integers(0, 90_000), st.integers(1, 4000)), max_size=4))
+def test_corrected_is_as_if_it_had_been_so(measured: list, right: list, detours: list, trades: list) -> None:
+    """Whatever was measured and corrected on the way: balances, credit and sums are those of the right energies."""
+    found = []
+    for energies in (measured, right):
+        world = Area(points=(1, 2, 3))
+        for points, price, wh in trades:
+            world.trade(world.first_s, points[0], points[1], price, wh)
+        world.block()
+        world.run_day({point: [energies[point - 1]] for point in (1, 2, 3)})
+        if energies is measured:
+            for at, (import_wh, export_wh) in [*detours, *enumerate(right)]:
+                world.correct(at + 1, world.first_s, import_wh, export_wh, records.MEASURED)
+                assert world.block()[0] in ("accepted", "duplicate")
+                world.check_money()
+        found.append([world.account(name)[1:8] for name in ("ann", "ben", "cem", "grid")])
+        world.check_money()
+    assert found[0] == found[1]
