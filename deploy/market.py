@@ -1,6 +1,6 @@
-"""`gridseal market`: computes a block's clearings again from a replica's ledger and compares them byte for byte.
+"""`gridseal market`: orders and bids by hand, the trader, and a block's clearings computed again from a ledger.
 
-Exit 0 the same, 1 not (with the difference), 2 unreadable: no ledger, no such block.
+recompute: exit 0 the same byte for byte, 1 not (with the difference), 2 unreadable: no ledger, no such block.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from deploy.trading import trade, wishes
 from firmware.wire.errors import REASONS
 from firmware.wire.trading import FLOWS, SCALES
 from gateway.ledger import recompute
@@ -26,6 +27,8 @@ GOOD, BAD, UNREADABLE = 0, 1, 2
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser("market", help="the area's market", description=__doc__)
     kinds = parser.add_subparsers(dest="kind", required=True)
+    wishes.add_parsers(kinds)
+    trade.add_parser(kinds)
     one = kinds.add_parser("recompute", help="a block's clearings again, from the state before it",
                            epilog="example: gridseal market recompute 120 --data area/r0/data")
     one.add_argument("height", type=int, help="of the block that cleared")
