@@ -33,12 +33,15 @@ _LIBRARY = ctypes.CDLL(None)  # loaded here: between fork and exec a child must 
 
 
 class Program(NamedTuple):
-    """What to run: a unique name, its kind (broker, replica, agent, meter, clock), its folder, the command line."""
+    """What to run: a unique name, its kind (broker, replica, agent, meter, clock), its folder, the command line.
+
+    has_end: exit code 0 says that its work is done; any other program is started again whatever it exits with."""
 
     name: str
     kind: str
     folder: Path
     command: list[str]
+    has_end: bool = False
 
 
 class Running:
@@ -168,6 +171,10 @@ class Supervisor:
             started = time.monotonic()
             running.exit_code = await running.process.wait()
             if self._stopping or running.is_down_for_good:
+                return
+            if running.exit_code == 0 and running.program.has_end:
+                running.is_down_for_good = True
+                self.write_list()
                 return
             if running.exit_code == USAGE:
                 running.is_down_for_good = True

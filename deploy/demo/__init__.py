@@ -15,6 +15,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument("--replicas", type=int, default=4, help="gateways that agree on the ledger (default 4)")
     parser.add_argument("--brokers", type=int, default=1, help="MQTT brokers (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="of load, sun, wind and noise (default 1)")
+    parser.add_argument("--mechanism", choices=("knn", "blind", "none"), default="knn", help="the market's law "
+                        "(default knn; none: no market and no control device)")
+    parser.add_argument("--no-tamper", action="store_true", help="leave the control device as it was certified")
     parser.add_argument("--folder", type=Path, help="where the data go (default: a new folder gridseal-demo-N here)")
     parser.add_argument("--embedded-broker", action="store_true", help="do not use Mosquitto even where it is there")
     parser.add_argument("--keep-running", action="store_true", help="leave everything up at the end, until Ctrl-C")
@@ -24,6 +27,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run(args: argparse.Namespace) -> int:
-    """Plays the day; 0 when the ledger holds exactly what the meters showed, 1 when not."""
+    """Plays the day; 0 when the ledger holds what the meters showed and every sum is right, 1 when not."""
     from deploy.demo.play import play
     return play(args)

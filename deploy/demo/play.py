@@ -22,6 +22,7 @@ from deploy import broker, cli, mosquitto
 from deploy.clock import ClockKeeper
 from deploy.demo import report as reports
 from deploy.demo import world
+from deploy.demo.players import Players
 from deploy.enroll import area_brokers
 from deploy.gateway import area_programs, replica_folders, replica_status, wait_ready
 from deploy.supervisor import Program, Supervisor, gridseal
@@ -50,6 +51,7 @@ class Demo:
         self.keeper: ClockKeeper
         self.ports: dict[str, str] = {}
         self._is_line_open = False
+        self.players = Players(self)
 
     async def close(self) -> None:
         """Ends every process, agents first."""
@@ -64,19 +66,24 @@ class Demo:
 
     def type(self, *words: str) -> dict[str, Any]:
         """Types one `gridseal` command with --json; returns what it printed. ChildProcessError when it fails."""
+        return dict(json.loads(self.type_plain(*words, "--json")))
+
+    def type_plain(self, *words: str) -> str:
+        """Types one `gridseal` command; returns what it printed. ChildProcessError when it fails."""
         said, complained = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained):
-            code = cli.main([*words, "--json"])
+            code = cli.main(list(words))
         if code:
             raise ChildProcessError(f"gridseal {' '.join(words)}: {complained.getvalue().strip() or said.getvalue()}")
-        return dict(json.loads(said.getvalue()))
+        return said.getvalue()
 
     async def prepare(self) -> None:
         """Makes the area and starts brokers, replicas and simulated meters; the clock stands at the day's start."""
         args = self.args
         if self.folder.exists() and any(self.folder.iterdir()):
             raise FileExistsError(f"{self.folder} is not empty; a demo starts from nothing")
-        self.keeper = ClockKeeper(self.clock_folder, self.start_ms, args.speed, [bus.name for bus in self.buses])
+        self.keeper = ClockKeeper(self.clock_folder, self.start_ms, args.speed,
+                                  [*(bus.name for bus in self.buses), *self.players.clock_names()])
         embedded = args.embedded_broker or mosquitto.find() is None
         if embedded and not broker.has_embedded():
             raise FileNotFoundError("no broker: sudo apt install mosquitto, or pip install 'gridseal[demo]'")
@@ -89,6 +96,7 @@ class Demo:
         self.supervisor = Supervisor(self.area, self.say)
         self.say(f"area {AREA}: {args.replicas} replicas, chain {made['chain_id'][:16]}...")
         self.say("broker: embedded, without TLS and access list" if embedded else "broker: Mosquitto with TLS")
+        await self.players.start_device()
         for program in area_programs(self.area, str(self.clock_folder)):
             await self.supervisor.start(program)
         await self._start_simulators()
@@ -98,6 +106,10 @@ class Demo:
     def homes(self) -> list[Path]:
         """The folders of the replicas that are to hold the day at its end: all of them."""
         return replica_folders(self.area)
+
+    def replica_number(self) -> str:
+        """Of a replica that holds the whole day."""
+        return self.homes()[0].name.rpartition("-")[2]
 
     def page_address(self) -> str:
         return str(replica_status(self.homes()[0]).get("api", "?"))
@@ -122,21 +134,26 @@ class Demo:
         return sorted(self.folder.glob("*-truth.csv"))
 
     async def enroll(self) -> None:
-        """Lets every agent ask, the operator approve, and starts the agents."""
+        """Lets everybody ask, the operator approve, opens the market, and starts the agents."""
         clock = ["--clock", str(self.clock_folder)]
         area = ["--area-folder", str(self.area)]
+        await asyncio.to_thread(self.players.enroll)
         for bus in self.buses:
             home = self.folder / bus.name
             await asyncio.to_thread(self.type, "enroll", "request", str(home), *area)
             points = [word for point in bus.points for word in ("--point", f"{point.number}:{point.ratio}/1")]
             (home / "meter.toml").write_text(world.meter_file(AREA, area_brokers(self.area), bus,
                                                               self.ports[bus.name]))
-            await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points, *clock)
+            await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points,
+                                    *self.players.owner_words(bus.owner), *clock)
         self.say(f"enrolled {len(self.buses)} agents for {self.args.meters} points")
+        await asyncio.to_thread(self.players.open_market)
+        await asyncio.to_thread(self.players.certify)
         for bus in self.buses:
             home = self.folder / bus.name
             await self.supervisor.start(Program(bus.name, "agent", home, gridseal(
                 "meter", "run", str(home), *clock, "--clock-name", bus.name)))
+        await self.players.start_trader()
 
     async def run_day(self) -> bool:
         """Lets the clock run until the day is over and ordered everywhere; then stops it.
@@ -146,10 +163,13 @@ class Demo:
         self.keeper.run_until(self.end_ms + world.AFTER_MS)
         stop = asyncio.Event()
         ticking = asyncio.create_task(self.keeper.run(stop))
+        playing = asyncio.create_task(self.players.play())
         try:
             await self._watch_day()
+            await playing
             return await self._settle()
         finally:
+            playing.cancel()
             stop.set()
             await ticking
 
@@ -183,7 +203,8 @@ class Demo:
         return self.args.meters * (self.args.hours * 60 + 1)
 
     async def _settle(self) -> bool:
-        """Waits until every replica has the day's last reading of every point, and equal, certified heights.
+        """Waits until every replica has the day's last reading of every point and has settled its slots, and until
+        their heights are equal and certified.
 
         The clock runs on meanwhile: what still waits for a block, waits in label time.
         """
@@ -192,7 +213,7 @@ class Demo:
         while time.monotonic() < end:
             facts = [await asyncio.to_thread(replica_status, home) for home in self.homes()]
             if not has_whole_day:
-                has_whole_day = all(self._is_day_over(one) for one in facts)
+                has_whole_day = all(self._is_day_over(one) for one in facts) and self.players.is_settled()
                 if has_whole_day:
                     self.keeper.run_until(0)
             elif len({(one.get("height"), one.get("certified_height")) for one in facts}) == 1 \
@@ -213,21 +234,21 @@ class Demo:
             joined = reports.join(reader, self.truths(), self.end_ms)
             counts, marks = reader.counts(), reports.marks(reader)
             proofs = self.prove(reader)
+            players = self.players.report(reader)
+            witnesses = self.witnesses(reader)
         refused: dict[str, int] = {}
         for one in facts:
             for reason, count in one.get("refused", {}).items():
                 refused[reason] = max(refused.get(reason, 0), count)
         replicas = {"count": len(homes), **reports.check_replicas(homes)}
         good = (joined.is_equal and joined.readings == self.expected() and replicas["headers_equal"]
-                and not replicas["uncertified"] and proofs["good"] == proofs["tried"])
+                and not replicas["uncertified"] and proofs["good"] == proofs["tried"] and players.pop("players_good")
+                and 0 < witnesses["k"] == witnesses["n"])
         return {
             "good": good, "hours": self.args.hours, "speed": self.args.speed, "points": self.args.meters,
             "readings": {"made": joined.rows, "sealed": joined.readings, "committed": joined.readings,
                          "refused": refused, "marked": marks},
-            "blocks": counts["blocks"], "trades": 0,
-            "settlement": {"sum_mc": 0, "turnover_mc": 0, "bought_wh": 0, "sold_wh": 0, "shortfall_wh": 0,
-                           "surplus_wh": 0},
-            "witnesses": {"k": 0, "n": len(self.buses), "height": replicas["height"]}, "alarms": [],
+            "blocks": counts["blocks"], **players, "witnesses": witnesses,
             "truth": {"equal": joined.is_equal, **joined._asdict()}, "replicas": replicas, "proofs": proofs,
             "held_ms": self.keeper.held_ms, "seconds": round(time.monotonic() - started, 1),
             "folder": str(self.folder)}
@@ -235,7 +256,7 @@ class Demo:
     def prove(self, reader: Reader) -> dict[str, int]:
         """Exports proofs of random readings and verifies them, by the commands."""
         chance = random.Random(self.args.seed)
-        good, replica = 0, self.homes()[0].name.rpartition("-")[2]
+        good, replica = 0, self.replica_number()
         for number in range(PROOFS):
             point = chance.choice([point.number for bus in self.buses for point in bus.points])
             minute = chance.randrange(self.args.hours * 60)
@@ -246,6 +267,19 @@ class Demo:
             verdict = self.type("verify", "proof", str(path), "--trust", str(self.area / "genesis.cbor"))
             good += verdict["verdict"] == "good"
         return {"tried": PROOFS, "good": good}
+
+
+    def witnesses(self, reader: Reader) -> dict[str, int]:
+        """How many light nodes co-signed the best witnessed header of the day's last hour, as `verify header` counts
+        them offline."""
+        best = reader.best_witnessed(AREA, from_s=self.end_ms // 1000 - 3600)
+        if not best["k"]:
+            return {name: best[name] for name in ("k", "n", "height")}
+        path = self.folder / "last-hour.header"
+        self.type("proof", "export", str(path), "--area-folder", str(self.area), "--replica", self.replica_number(),
+                  "--header", str(best["height"]))
+        said = self.type("verify", "header", str(path), "--trust", str(self.area / "genesis.cbor"))
+        return {"k": said["witnesses"]["k"], "n": said["witnesses"]["n"], "height": said["height"]}
 
 
 def play(args: argparse.Namespace) -> int:

@@ -148,6 +148,32 @@ def held_text(report: dict[str, Any]) -> str:
             f"it held {report['speed'] * wished_s / (wished_s + held_s):.0f}")
 
 
+def _player_rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """The lines of market, witnesses and control device."""
+    seen = report["witnesses"]
+    rows = [("witnesses", f"{seen['k']} of {seen['n']} light nodes co-signed block {seen['height']}")]
+    if "slots" in report:
+        sums, slots, bids = report["settlement"], report["slots"], report["bids"]
+        rows += [
+            ("market", f"{report['clearings']} clearings, {report['trades']} trades, "
+             f"turnover {sums['turnover_mc'] / 100_000:,.2f}"),
+            ("settled", f"{slots['settled']} slots, sum {sums['sum_mc']}; {sums['sold_wh'] / 1000:,.1f} kWh sold = "
+             f"{sums['bought_wh'] / 1000:,.1f} bought, short {sums['shortfall_wh'] / 1000:,.1f}, "
+             f"over {sums['surplus_wh'] / 1000:,.1f}"),
+            ("settled against the meters", f"{report['energies']['compared']} energies, worst difference "
+             f"{report['energies']['worst_wh']} Wh, {report['energies']['missing']} missing"),
+            ("bids against the paper", f"{bids['equal']} of {bids['cells']} as printed"),
+            *([("fills against the paper", f"{report['fills']['equal']} of {report['fills']['cells']}")]
+              if "fills" in report else []),
+            *([("a bill", f"{report['bill']['verdict']}, {report['bill']['lines']} lines, "
+                f"{report['bill']['total_mc'] / 100_000:,.2f}")] if report["bill"] else [])]
+    if "device" in report:
+        alarms = [f"{one['outcome']} of the {one['item']}: {one['kind']} at byte {one['offset']}, "
+                  f"{'cleared' if one['cleared'] else 'NOT cleared'}" for one in report["alarms"]]
+        rows.append(("control device", f"{report['device']['reports']} checks, " + ("; ".join(alarms) or "no alarm")))
+    return rows
+
+
 def table(report: dict[str, Any]) -> str:
     """Returns the report as lines for a person."""
     readings, truth, replicas = report["readings"], report["truth"], report["replicas"]
@@ -163,6 +189,7 @@ def table(report: dict[str, Any]) -> str:
         ("ledger against the meters", f"{verdict}: {truth['compared']:,} values, {truth['missing']} missing, "
          f"{truth['double']} double, {truth['altered']} altered"),
         ("proofs verified offline", f"{report['proofs']['good']} of {report['proofs']['tried']}"),
+        *_player_rows(report),
         ("time", f"{report['seconds']:.0f} s for {report['hours']} h at speed {report['speed']}{held_text(report)}"),
     ]
     rows += [("difference", text) for text in truth["examples"]]

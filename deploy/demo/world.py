@@ -1,7 +1,8 @@
 """Makes the demo's world from a few numbers: which points there are, on which buses, what drives them, who reads them.
 
 The first four points are the distribution-network paper's Table 4: three enterprises' actual demand (LA1-LA3) and the
-microgrid's residual wind. All others run on generated load, sun and wind, and are labelled so.
+microgrid's residual wind; each belongs to a participant of its own, who trades. All others run on generated load, sun
+and wind, and are labelled so; they belong to one participant, whom the grid supplies.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ WAIT_SEAL_MS = 60_000  # label time in which a block gathers seals: at speed 600
 AFTER_MS = 12 * 3_600_000  # the clock may run on while the day's last seals are ordered
 RATIO = 4  # of the current transformers at Table 4's points: up to 171 kW, and the meters end at 69 kW
 
-_FIRST = ("table4:LA1", "table4:LA2", "table4:LA3", "table4:MG")
+TRADERS = ("LA1", "LA2", "LA3", "MG")  # points 1 to 4, and who owns them
+OTHERS = "village"  # owns all other points
 _MORE = (("sdm120", "generated:household"), ("sdm120", "generated:prosumer"), ("pzem004t", "generated:household"),
          ("sdm120", "generated:sun"), ("sdm630", "generated:household"), ("sdm120", "generated:wind"),
          ("pzem004t", "generated:household"), ("sdm630", "generated:prosumer"))
@@ -38,9 +40,10 @@ class Point(NamedTuple):
 
 
 class Bus(NamedTuple):
-    """Up to three points on one line, read by one agent."""
+    """Up to three points of one owner on one line, read by one agent."""
 
     name: str
+    owner: str
     is_rtu: bool
     baud: int
     points: tuple[Point, ...]
@@ -50,18 +53,14 @@ def make_buses(meters: int) -> list[Bus]:
     """Returns the buses of so many points: TCP and RTU in turn. ValueError beyond 1 to 48."""
     if not 1 <= meters <= METERS:
         raise ValueError(f"--meters: 1 to {METERS}, not {meters}")
-    points = []
-    for index in range(meters):
-        unit = index % BUS_METERS + 1
-        if index < len(_FIRST):
-            points.append(Point(index + 1, unit, "sdm630", _FIRST[index], RATIO))
-        else:
-            points.append(Point(index + 1, unit, *_MORE[(index - len(_FIRST)) % len(_MORE)], 1))
-    buses: list[Bus] = []
-    for start in range(0, meters, BUS_METERS):
-        is_rtu = len(buses) % 2 == 1
-        buses.append(Bus(f"agent-{len(buses) + 1}", is_rtu, 9600, tuple(points[start:start + BUS_METERS])))
-    return buses
+    groups = [(name, [Point(number, 1, "sdm630", f"table4:{name}", RATIO)])
+              for number, name in enumerate(TRADERS[:meters], 1)]
+    others = [Point(number, (number - len(TRADERS) - 1) % BUS_METERS + 1,
+                    *_MORE[(number - len(TRADERS) - 1) % len(_MORE)], 1)
+              for number in range(len(TRADERS) + 1, meters + 1)]
+    groups += [(OTHERS, others[start:start + BUS_METERS]) for start in range(0, len(others), BUS_METERS)]
+    return [Bus(f"agent-{index + 1}", owner, index % 2 == 1, 9600, tuple(points))
+            for index, (owner, points) in enumerate(groups)]
 
 
 def chain_parameters(speed: int) -> dict[str, int]:
