@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from deploy.trading import trade, wishes
+from deploy.trading import show, trade, wishes
 from firmware.wire.errors import REASONS
 from firmware.wire.trading import FLOWS, SCALES
 from gateway.ledger import recompute
@@ -29,6 +29,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     kinds = parser.add_subparsers(dest="kind", required=True)
     wishes.add_parsers(kinds)
     trade.add_parser(kinds)
+    show.add_parser(kinds)
     one = kinds.add_parser("recompute", help="a block's clearings again, from the state before it",
                            epilog="example: gridseal market recompute 120 --data area/r0/data")
     one.add_argument("height", type=int, help="of the block that cleared")
