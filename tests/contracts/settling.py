@@ -111,10 +111,11 @@ class Area(World):
         self.add(transaction.REPLACE_AGENT, [key(old).kid, self._request(name, "agent", self.chain_id)])
         self.agents = {at: name if agent == old else agent for at, agent in self.agents.items()}
 
-    def enrol_point(self, point: int, agent: str, owner: str) -> None:
-        """Queues a new agent for a point, perhaps of another owner; a living agent of it has to be revoked before."""
+    def enrol_point(self, point: int, agent: str, owner: str, **changes: Any) -> None:
+        """Queues a new agent for a point, perhaps of another owner or with another meter (changes: of the PointEntry);
+        a living agent of it has to be revoked before."""
         old = self.point(point)
-        entry = PointEntry(*old[:len(PointEntry._fields)])
+        entry = PointEntry(*old[:len(PointEntry._fields)])._replace(**changes)
         self.add(transaction.ENROL, transaction.enrol_body(self._request(agent, "agent", self.chain_id),
                                                            key(owner).kid, [entry], ""))
         self.agents[point], self.owners[point] = agent, owner

@@ -57,7 +57,7 @@ def test_endorse_and_report_bodies(plant: Plant) -> None:
     found, evidence = plant.judge(new_device()[0])
     changes: list[dict[str, Any]] = [
         {"device": "Bay"}, {"outcome": "GOOD"}, {"kind": "strange"}, {"item": "wheel"}, {"digests": []},
-        {"identity": None}, {"identity": ["x" * 65, ""]}]
+        {"identity": None}, {"identity": ["x" * 65, ""]}, {"interval_s": 0}]
     for change in changes:
         assert plant.report(found, evidence, **change) == "malformed", change
 
@@ -163,7 +163,7 @@ def test_ten_thousand_unchanged_polls(plant: Plant) -> None:
     device, _ = new_device()
     found, evidence = plant.judge(device)
     body = codec.Report("bay-1", found.digests, found.outcome, found.kind, 0, codec.hash_of(evidence), found.item,
-                        found.offset, found.identity, plant.certified.edition)
+                        found.offset, found.identity, plant.certified.edition, 900)
     for _ in range(10_000):
         assert plant.judge(device)[0] == found
         plant.time_s += 900

@@ -254,6 +254,47 @@ def test_a_new_key_while_the_ledger_waits_for_the_new_meters_first_seal() -> Non
     assert energies(world, 1) == [(300, 0, "measured")]
 
 
+@pytest.mark.parametrize(("start_wh", "expected"), [(40, 110), (None, 50)])
+def test_a_point_is_enrolled_anew_with_another_meter(start_wh: int | None, expected: int) -> None:
+    """Its totals go on where the old agent's seals ended; a start that nobody wrote down is the first reading."""
+    world = area()
+    for after_s, register in ((0, 500), (600, 550)):
+        world.put_seal(1, world.first_s + after_s, register)
+    world.block(world.first_s + 605)
+    world.items.append(world.revoke("agent 1"))
+    world.enrol_point(1, "agent 1b", "ann", serial="another", start_import_wh=start_wh)
+    assert world.block() == ["accepted"] * 2
+    world.epochs[1] = 2
+    for after_s, register in ((1200, 100), (HOUR_S, 100), (2 * HOUR_S, 130)):
+        world.put_seal(1, world.first_s + after_s, register)
+        assert world.block(world.first_s + after_s + 5) == ["accepted"]
+    world.finish(world.first_s + HOUR_S)
+    assert energies(world, 2) == [(expected, 0, "measured"), (30, 0, "measured")]
+
+
+def test_another_ratio_is_another_meter() -> None:
+    world = area()
+    world.put_seal(1, world.first_s, 500)
+    world.block(world.first_s + 5)
+    world.items.append(world.revoke("agent 1"))
+    world.enrol_point(1, "agent 1b", "ann", ratio_num=40, start_import_wh=500)
+    assert world.block() == ["accepted"] * 2
+    world.epochs[1] = 2
+    world.put_seal(1, world.first_s + HOUR_S, 510)
+    world.block(world.first_s + HOUR_S + 5)
+    world.finish(world.first_s)
+    assert energies(world, 1) == [(400, 0, "measured")]
+
+
+def test_a_first_seal_that_read_nothing_is_no_reading() -> None:
+    """The start of the registry is no reading either: nothing is known at the border before the first one."""
+    world = area()
+    world.put_seal(1, world.first_s - 60, None, None)
+    world.put_seal(1, world.first_s + HOUR_S, 700)
+    assert world.block(world.first_s + HOUR_S + 5) == ["late", "accepted"]
+    assert world.border(1, world.first_s) is None and world.border(1, world.first_s + HOUR_S)
+
+
 def test_ratio_four_to_one() -> None:
     """CT 4:1 and, harder, 7:3: the sum of slots is the period's, whatever each is rounded to."""
     for ratio in ((4, 1), (7, 3)):

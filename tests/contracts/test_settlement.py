@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.contracts import accounts
+from gateway.contracts import accounts, settlement
+from gateway.ledger.tree import Draft, StateTree
 from gateway.market import records, rules
 from tests import needs
 from tests.contracts.settling import BALANCE_MC, Area
@@ -219,6 +220,9 @@ def test_settled_once_and_alike_after_a_restart() -> None:
         assert len(world.entries("ann")) == entries == 2
         world.ledger.check()
         world.check_money()
+        draft = Draft(StateTree(world.ledger._tree.items()))
+        settlement.final(draft, world.ledger.context("trade", 99, world.now_s, bytes(32)), world.first_s)
+        assert draft.changes == {}, "once is for ever, whoever asks again"
     assert roots[0] == roots[1]
 
 
