@@ -5,7 +5,6 @@ within its budget, and between two polls the broker is heard. The real interpret
 with tests/micropython/bridge.mjs in the place of a board's network.
 """
 
-import gc
 import hashlib
 import json
 import os
@@ -25,7 +24,6 @@ from firmware.wire import cbor
 CONFIG_NAME = "meter.json"
 SECTOR_BYTES = 4096
 BLANK = b"\xff" * 256
-COLLECT_BYTES = 4096  # handed out between two collections: what lives on is kept together, and room stays in one piece
 CHUNK_BYTES = 512  # of a file that is hashed
 RECEIVE_BYTES = 16 * 1024  # of the largest ack or header that is taken; what a gateway sends is far below
 CONNECT_S = 2
@@ -170,7 +168,6 @@ class SimBoard:
         self._link = None
         self._device = None
         self._pruned_day = 0
-        gc.threshold(COLLECT_BYTES)
         self.signer = SoftwareSigner(_read(folder + "/" + settings.signing_key), os.urandom)
         self.verify_digest = p256.verify_digest
 
@@ -185,9 +182,13 @@ class SimBoard:
     def measurement(self):
         """SHA-256 of CBOR [[path, size, SHA-256], ...] over the files of the running program, sorted by path."""
         root = firmware.__file__.rpartition("/")[0]
-        rows = _hashed_files(root, root.rpartition("/")[2])
-        rows.sort()
-        return hashlib.sha256(cbor.encode(rows)).digest()
+        paths = _paths_below(root)
+        paths.sort()
+        hasher = hashlib.sha256(cbor.head(4, len(paths)))  # row by row: all of them take 3 KiB in one piece
+        for path in paths:
+            size, digest = _hash_of(path)
+            hasher.update(cbor.encode([path[root.rfind("/") + 1:], size, digest]))
+        return hasher.digest()
 
     def load(self, name):
         path = self._data + "/" + name
@@ -312,23 +313,28 @@ def run(folder, clock, stop, say=print):
         board.put_away()
 
 
-def _hashed_files(folder, name):
-    """[path, size, SHA-256] of every file below a folder; paths begin with `name`."""
-    rows = []
+def _paths_below(folder):
+    """Every file below a folder."""
+    found = []
     for entry in os.ilistdir(folder):  # type: ignore[attr-defined]  # a board's
-        path, shown = folder + "/" + entry[0], name + "/" + entry[0]
+        path = folder + "/" + entry[0]
         if entry[1] & FOLDER_BIT:
-            rows.extend(_hashed_files(path, shown))
-            continue
-        hasher, size, chunk = hashlib.sha256(), 0, bytearray(CHUNK_BYTES)
-        with open(path, "rb") as file:
+            found.extend(_paths_below(path))
+        else:
+            found.append(path)
+    return found
+
+
+def _hash_of(path):
+    """(size, SHA-256) of a file."""
+    hasher, size, chunk = hashlib.sha256(), 0, bytearray(CHUNK_BYTES)
+    with open(path, "rb") as file:
+        got = file.readinto(chunk)
+        while got:
+            hasher.update(memoryview(chunk)[:got])
+            size += got
             got = file.readinto(chunk)
-            while got:
-                hasher.update(memoryview(chunk)[:got])
-                size += got
-                got = file.readinto(chunk)
-        rows.append([shown, size, hasher.digest()])
-    return rows
+    return size, hasher.digest()
 
 
 def _exists(path):

@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from deploy import broker, enroll, provision
-from deploy.clock import ClockKeeper, SharedClock
+from deploy.clock import ClockKeeper
 from deploy.operator import Person
 from firmware.wire import genesis, transaction
 from gateway.ledger.reader import Reader
 from tests import needs
-from tests.firmware.live import process, simulator, wait_for
+from tests.firmware.live import simulator, wait_for
 from tests.firmware.world import DAY_MS
 from tests.micropython.interpreter import ROOT, Options, command
 from tests.node.cluster import ENVIRONMENT, _is_open
@@ -110,11 +110,11 @@ class Area:
         (home / "meter.json").write_text(json.dumps(settings))
 
     def _run(self, line: list[str], name: str) -> None:
-        self._stack.enter_context(process(line, self.folder / f"{name}.log"))
+        with open(self.folder / f"{name}.log", "ab") as log:
+            child = subprocess.Popen(line, env=ENVIRONMENT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._stack.callback(child.wait)
+        self._stack.callback(child.kill)
 
     def _keep(self) -> None:
         while not self._stop.wait(0.004):
             self.keeper.step()
-
-
-__all__ = ["Area", "AREA", "SPEED", "ENVIRONMENT", "SharedClock"]

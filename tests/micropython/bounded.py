@@ -25,10 +25,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from tests import needs
+from tests.house.micropython_lint import board_files
+from tests.micropython.interpreter import ROOT, Options
 from tests.micropython.node import find_node
 
 HERE = Path(__file__).parent
@@ -204,6 +207,24 @@ def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
             os.replace(fresh, made)
         shutil.copy(made, target)
     return folder
+
+
+class Compiled(NamedTuple):
+    """Folders of .mpy files, as a small board has them."""
+
+    firmware: Path
+    lib: Path
+    scripts: Path
+
+    def options(self, heap_bytes: int, mounts: Mapping[Path, str] | None = None) -> Options:
+        return Options(mounts or {}, firmware=self.firmware, lib=self.lib, heap_bytes=heap_bytes)
+
+
+def compile_all(folder: Path) -> Compiled:
+    """All that a board runs in the tests, below `folder`."""
+    return Compiled(compiled(board_files(ROOT / "firmware"), ROOT / "firmware", folder / "firmware"),
+                    compiled((HERE / "lib").glob("*.py"), HERE / "lib", folder / "lib"),
+                    compiled((HERE / "scripts").glob("*.py"), HERE / "scripts", folder / "scripts"))
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ class Options(NamedTuple):
     copied_out: Mapping[str, Path] = {}  # guest folder: host folder
     clock: tuple[Path, str] | None = None  # the folder that deploy.clock.ClockKeeper keeps, our name there
     firmware: Path = ROOT / "firmware"  # our sources, or a folder of their .mpy files
+    lib: Path = HERE / "lib"  # sources, or their .mpy files
     heap_bytes: int = 0  # 0: as much as is wanted; a limit only in the interpreters of bounded.py
 
 
@@ -55,7 +56,8 @@ def command(interpreter: Path, script: Path, *words: str, options: Options = Opt
     """What runs the script in the interpreter of that folder."""
     node = find_node()
     assert node is not None, "stock() has looked"
-    line = [node[0], str(HERE / "run.mjs"), str(interpreter), "-m", f"{options.firmware}:/lib/firmware"]
+    line = [node[0], str(HERE / "run.mjs"), str(interpreter), "-m", f"{options.firmware}:/lib/firmware", "-l",
+            str(options.lib)]
     for host, guest in options.mounts.items():
         line += ["-m", f"{host}:{guest}"]
     for guest, host in options.copied_out.items():

@@ -3,6 +3,7 @@
 //   -m HOST:GUEST    copies a folder or file of the host into the interpreter's memory file system
 //   -o GUEST:HOST    copies a folder out again in the end, whatever the end is
 //   -h BYTES         the heap's size; its limit in an interpreter made by bounded.mjs, else only its first area
+//   -l HOST          another folder than lib/: its modules as .mpy files, for compiling them takes heap as well
 //   -c FOLDER:NAME   takes part in the clock that deploy/clock.py keeps in FOLDER
 //
 // Cuts sys.path to /lib (mount there what the script imports: the package's own frozen modules are not on a board) and
@@ -19,7 +20,7 @@ import { makeBridge, openClock } from './bridge.mjs';
 const HEAP_BYTES = 64 * 1024 * 1024; // first area; a stock interpreter grows it by itself
 const words = process.argv.slice(2);
 const folder = words.shift();
-const options = { '-m': [], '-o': [], '-h': [], '-c': [] };
+const options = { '-m': [], '-o': [], '-h': [], '-l': [], '-c': [] };
 while (words[0] in options) {
   options[words[0]].push(words[1].split(':'));
   words.splice(0, 2);
@@ -79,7 +80,7 @@ function copyOut(guest, host) {
 }
 
 const isCompiled = script.endsWith('.mpy');
-copyIn(path.join(path.dirname(fileURLToPath(import.meta.url)), 'lib'), '/lib');
+copyIn(options['-l'][0]?.[0] ?? path.join(path.dirname(fileURLToPath(import.meta.url)), 'lib'), '/lib');
 for (const [host, guest] of options['-m']) copyIn(host, guest);
 copyIn(script, isCompiled ? '/lib/_script.mpy' : '/script.py');
 python.globals.set('_words', JSON.stringify(words));

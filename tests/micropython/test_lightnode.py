@@ -17,14 +17,12 @@ import pytest
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import cbor, certificate, cose, header
 from tests.firmware.world import Chain
-from tests.house.micropython_lint import board_files
-from tests.micropython.bounded import bounded, compiled
-from tests.micropython.interpreter import ROOT, Options, command
+from tests.micropython.bounded import bounded, compile_all
+from tests.micropython.interpreter import command
 
 BOARD_HEAP = 56 * 1024  # the first heap area of MicroPython's ESP32 port
 HEADERS = {"1.27": 60, "1.29": 200}  # the newest goes the whole way: a header is three verifications, 60 ms of a core
 GROWTH_BYTES = 512  # between two looks: a certificate of four signatures in the place of one of three, a stale word
-SCRIPT = ROOT / "tests" / "micropython" / "scripts" / "lightnode.py"
 START_S = 1_767_225_600
 WAIT_S = 120
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -130,7 +128,7 @@ def steps(chain: Chain, headers: int) -> list[Step]:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[Step]]]:
-    """A folder with a chain's data for each version, the .mpy files of firmware and script; what is to be said."""
+    """A folder with a chain's data for each version; what is to be said."""
     folder = tmp_path_factory.mktemp("lightnode")
     made = {}
     for version, headers in HEADERS.items():
@@ -141,14 +139,13 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list
         with open(folder / version / "steps.bin", "wb") as file:
             for top, proof, now_s, _ in made[version]:
                 file.write(struct.pack(">HHI", len(top), len(proof), now_s) + top + proof)
-    compiled(board_files(ROOT / "firmware"), ROOT / "firmware", folder / "firmware")
-    compiled([SCRIPT], SCRIPT.parent, folder / "script")
     return folder, made
 
 
 def line(version: str, folder: Path, heap_bytes: int, *words: str) -> list[str]:
-    options = Options({folder / version: "/data"}, firmware=folder / "firmware", heap_bytes=heap_bytes)
-    return command(bounded(version), folder / "script" / "lightnode.mpy", *words, options=options)
+    made = compile_all(folder)
+    options = made.options(heap_bytes, {folder / version: "/data"})
+    return command(bounded(version), made.scripts / "lightnode.mpy", *words, options=options)
 
 
 def test_it_follows_refuses_and_stops_on_a_boards_heap(data: tuple[Path, dict[str, list[Step]]]) -> None:

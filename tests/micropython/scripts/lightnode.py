@@ -5,14 +5,17 @@ Argument: how many steps to take, all without one.
 """
 
 import gc
+
+# Before anything is imported: modules come and leave garbage, and where it is collected early, what stays is kept
+# together and the room that is left stays in one piece.
+gc.threshold(4096)
+
 import struct
 import sys
 
 from firmware import lightnode
 from firmware.crypto import p256
 from firmware.wire.errors import Refused
-
-gc.threshold(4096)  # as board/sim.py: what lives on is kept together, and room for a certificate stays in one piece
 
 
 def show(step, used):
@@ -39,14 +42,16 @@ def follow(light, limit):
             head = file.read(8)
 
 
-def run():
+def node(state=None):
     with open("/data/genesis.cbor", "rb") as file:
-        genesis = file.read()
-    light = lightnode.LightNode(genesis, p256.verify_digest)
+        return lightnode.LightNode(file.read(), p256.verify_digest, state)
+
+
+def run():
+    light = node()
     show(0, [])
     follow(light, int(sys.argv[1]) if len(sys.argv) > 1 else 1000000)
-    again = lightnode.LightNode(genesis, p256.verify_digest, light.save())
-    for one in (light, again):
+    for one in (light, node(light.save())):
         for pair in one.contradiction or ():
             print("shown", pair[0].hex(), pair[1].hex())
 
