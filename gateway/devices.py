@@ -1,5 +1,6 @@
 """Makes device consistency work in a replica: joins shelf, reports, watch and alarms with ledger, ingest and peers."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
@@ -23,10 +24,12 @@ from gateway.ledger.reader import Reader
 from gateway.member import Member
 from gateway.reports import Reports
 from gateway.shelf import FOLDER, Shelf
+from gateway.silence import Silence
 from gateway.watch import Clock, Watch
 
 logger = logging.getLogger("gridseal.devices")
 
+LOOK_S = 5.0  # between two looks for devices that nobody reports on
 FETCH_S = 10.0  # for evidence that nobody waits for
 FETCHING = 16
 
@@ -44,6 +47,7 @@ class Devices:
         self._configured, self._folder, self._reader, self._member = configured, folder / FOLDER, reader, member
         self._alarms, self._spawn = alarms, spawn
         self._fetching: set[bytes] = set()
+        self._silence = Silence(clock)
         files = Files(ledger.store, lambda: named_by(Certified(ledger.state_value)))
         self.shelf = Shelf(files, exchange, in_ledger, connected, spawn)
         self.reports = Reports(self.shelf, ledger.state_value, in_ledger, files.get,
@@ -59,6 +63,7 @@ class Devices:
     def start(self) -> None:
         """Begins to check; alarms that stand are told again."""
         self._spawn(self._alarms.run(), "alarms")
+        self._spawn(self._look_for_silence(), "silence")
         self._spawn(self._take_folder(), "certified files")
         certified = Certified(self._reader.state_value)
         for name in certified.registry.devices:
@@ -77,7 +82,7 @@ class Devices:
             if order.type != codec.REPORT:
                 self._spawn(self._take_folder(), "certified files")
             elif code == 0:
-                self._tell(order.body[0], certified, is_own)
+                self._tell(order.body[0], certified, is_own, self._silence.heard(order.body[0]))
                 self._keep_evidence(order)
             elif is_own:
                 logger.warning("report on %s refused: %s", order.body[0], REASONS[code])
@@ -94,10 +99,19 @@ class Devices:
                                      certified.model, pulled.get(name)))
         return rows
 
-    def _tell(self, name: str, certified: Certified, is_ours: bool) -> None:
+    def _tell(self, name: str, certified: Certified, is_ours: bool, was_overdue: bool = False) -> None:
         record = certified.report_of(name)
-        if record is not None and (record.alarm_height is not None or len(record.changes) > 1):
+        if record is not None and (was_overdue or record.alarm_height is not None or len(record.changes) > 1):
             self._alarms.tell(name, facts_of(name, record), is_ours)
+
+    async def _look_for_silence(self) -> None:
+        while True:
+            certified = Certified(self._reader.state_value)
+            for name in certified.registry.devices:
+                record = certified.report_of(name)
+                if record is not None and self._silence.is_news(name, record):
+                    self._alarms.tell(name, overdue_facts(name, record), is_ours=False)
+            await asyncio.sleep(LOOK_S)
 
     def _keep_evidence(self, order: "transaction_codec.Transaction") -> None:
         """Who was not among those that voted, or has caught up, gets the evidence now, if somebody gives it."""
@@ -120,6 +134,12 @@ def facts_of(name: str, record: records.DeviceRecord) -> dict[str, Any]:
     return {"device": name, "state": CLEARED if record.alarm_height is None else RAISED, "outcome": record.outcome,
             "item": record.item, "kind": record.kind, "offset": record.offset,
             "since": views.time_text(record.since_s * 1000), "height": record.since_height}
+
+
+def overdue_facts(name: str, record: records.DeviceRecord) -> dict[str, Any]:
+    """What an alarm says of a device that nobody reports on any more; since: its last report."""
+    return {"device": name, "state": RAISED, "outcome": codec.NO_DATA, "item": None, "kind": "overdue", "offset": None,
+            "since": views.time_text(record.time_s * 1000), "height": record.height}
 
 
 def _transaction(leaf: bytes) -> "transaction_codec.Transaction | None":

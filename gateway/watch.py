@@ -7,6 +7,7 @@ refused there because the certified versions had changed meanwhile is made again
 """
 
 import asyncio
+import importlib
 import logging
 from collections.abc import Awaitable, Callable
 from random import Random
@@ -38,6 +39,8 @@ class Clock(Protocol):
 
     def now_ms(self) -> int: ...
 
+    def monotonic_ms(self) -> int: ...
+
 
 class Watch:
     """One replica's devices. submit(transaction) is ingest's; get and stored are asked in the ledger's thread."""
@@ -58,6 +61,8 @@ class Watch:
 
     async def run(self, device: DeviceConfig) -> None:
         """For ever: checks one device."""
+        # pymodbus takes 39 MB and half a second to import: only where there is a device, and not in the loop's thread
+        await asyncio.to_thread(importlib.import_module, "gateway.dispatch.pull")
         interval_ms = device.check_interval_s * 1000
         due_ms = self._clock.now_ms() + int(self._chance.uniform(0, min(interval_ms, FIRST_S * 1000)))
         while True:
@@ -72,7 +77,7 @@ class Watch:
 
     async def check(self, device: DeviceConfig) -> None:
         """Pulls, judges, reports once."""
-        from gateway.dispatch.pull import Target, pull  # pymodbus takes 39 MB: only where there is a device
+        from gateway.dispatch.pull import Target, pull
 
         interval_s = device.check_interval_s / self._clock.speed
         async with self._lines[device.port]:
@@ -87,7 +92,7 @@ class Watch:
             await self._shelf.fetch(needs, None, EXPLAIN_S)
         found, edition = await self._in_ledger(self._judge, evidence)
         report = codec.Report(device.name, found.digests, found.outcome, found.kind, time_s, name, found.item,
-                              found.offset, found.identity, edition)
+                              found.offset, found.identity, edition, device.check_interval_s)
         signed = self._member.sign(codec.REPORT, codec.report_body(report), time_s)
         self._reports.trust(payload_hash(cose.parse(signed).payload))
         await self._submit(signed)

@@ -21,6 +21,7 @@ MATCH, MISMATCH, NOT_CURRENT, UNKNOWN_DEVICE, NO_DATA = OUTCOMES = (
 KINDS = ("value", "truncated", "swapped", "other version", "other device", "other model", "twin", "missing", "extra")
 ENDORSERS = ("manufacturer", "regulator")
 NAME_BYTES = 64  # of a model or a version
+INTERVAL_S = 86_400  # longest between two checks of a device
 SIDES = 2  # a device and its A/B twin
 FILES = 16  # of one side: four belong there, more is an error that has been seen by then
 FILE_BYTES = 512 * 1024
@@ -30,7 +31,8 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789-"
 
 Certify = namedtuple("Certify", ("model", "version", "device", "software", "strategy", "settings"))
 Report = namedtuple("Report", (
-    "device", "digests", "outcome", "kind", "time_s", "evidence", "item", "offset", "identity", "edition"))
+    "device", "digests", "outcome", "kind", "time_s", "evidence", "item", "offset", "identity", "edition",
+    "interval_s"))
 # sides: [Side or None where nobody answered]; Side: objects = [vendor, product code, revision] or None, files = [[role,
 # file number, bytes], ...]
 Evidence = namedtuple("Evidence", ("device", "model", "sides"))
@@ -89,8 +91,8 @@ def report_body(report):
 
 def decode_report(body):
     """Returns the Report of type 22; Refused `malformed`. time_s: of the pull; edition: of the certified versions that
-    it was judged by; digests null when there were no bytes."""
-    check_fields(body, ("t", "l?", "t", "t?", "u", "b32", "t?", "u?", "l?", "u"))
+    it was judged by; digests null when there were no bytes; interval_s: within which the next report is promised."""
+    check_fields(body, ("t", "l?", "t", "t?", "u", "b32", "t?", "u?", "l?", "u", "u"))
     found = Report(*body)
     check(is_device(found.device), "malformed", "a device's name", found.device)
     check(found.outcome in OUTCOMES, "malformed", "an outcome", found.outcome)
@@ -103,6 +105,7 @@ def decode_report(body):
         check(len(found.identity[0]) <= NAME_BYTES and len(found.identity[1]) <= NAME_BYTES, "malformed", NAME_BYTES,
               found.identity)
     check((found.digests is None) == (found.identity is None), "malformed", found.digests, found.identity)
+    check(0 < found.interval_s <= INTERVAL_S, "malformed", INTERVAL_S, found.interval_s)
     return found
 
 

@@ -188,7 +188,8 @@ def device(name: str, settings: Any, known: Any, report: Any, model_of: Any, con
     row: dict[str, Any] = {"device": name, "model": None, "in_force": known is not None, "version": None,
                            "settings_version": None, "root": None, "outcome": None, "item": None, "kind": None,
                            "offset": None, "since": None, "alarm": False, "alarm_height": None, "reports": 0,
-                           "checked": None, "height": None, "reporter": None, "evidence": None, "changes": [],
+                           "checked": None, "promised_s": None, "height": None, "reporter": None, "evidence": None,
+                           "changes": [],
                            "check_interval_s": configured.check_interval_s if configured else None}
     if settings is not None:
         model = model_of(settings.model)
@@ -199,6 +200,7 @@ def device(name: str, settings: Any, known: Any, report: Any, model_of: Any, con
         row.update(outcome=report.outcome, item=report.item, kind=report.kind, offset=report.offset,
                    since=time_text(report.since_s * 1000), alarm=report.alarm_height is not None,
                    alarm_height=report.alarm_height, reports=report.reports, checked=time_text(report.time_s * 1000),
+                   promised_s=report.interval_s,
                    height=report.height, reporter=report.reporter.hex(), evidence=report.evidence.hex(),
                    changes=[device_change(change) for change in report.changes])
     return row

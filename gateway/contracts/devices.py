@@ -104,7 +104,7 @@ def _next_record(context: BlockContext, last: DeviceRecord | None, body: codec.R
     since = (body.time_s, context.height) if last is None or is_news else (last.since_s, last.since_height)
     return DeviceRecord(*finding, since_s=since[0], since_height=since[1], reports=(last.reports if last else 0) + 1,
                         alarm_height=alarm_height, time_s=body.time_s, height=context.height, reporter=sender,
-                        evidence=body.evidence, changes=changes)
+                        evidence=body.evidence, interval_s=body.interval_s, changes=changes)
 
 
 def _put_in_force(store: State, context: BlockContext, version: VersionRecord, certify_hash: bytes) -> None:

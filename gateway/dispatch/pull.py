@@ -17,6 +17,7 @@ from pymodbus.pdu.file_message import FileRecord
 from firmware.wire import device as codec
 from firmware.wire.device import Evidence, Side
 
+logger = logging.getLogger("gridseal.devices")
 logging.getLogger("pymodbus").setLevel(logging.CRITICAL)  # it writes whole exchanges to stderr on every bad frame
 
 ANSWER_S = 1.0  # 250 bytes at 9600 baud take 0.29 s
@@ -67,6 +68,9 @@ async def _pull_sides(target: Target, sides: list[Side | None]) -> None:
                 if side is None:
                     sides[at] = await _pull_side(client, target.unit + at)
         except (OSError, ModbusException, TimeoutError):
+            continue
+        except Exception:  # the library's, on bytes that a hostile device made up: no data, and never the replica's end
+            logger.exception("device %s: its answers cannot be read", target.name)
             continue
         finally:
             client.close()
@@ -157,6 +161,7 @@ async def _ask(question: Any, *arguments: Any, **more: Any) -> ModbusPDU:
     raise NoAnswer("no answer")
 
 
-def _text(data: bytes | str) -> str:
-    text = data if isinstance(data, str) else data.decode("utf-8", "replace")
+def _text(found: object) -> str:
+    """Of an object of the identity; the library gives a list where a device names an object twice."""
+    text = found.decode("utf-8", "replace") if isinstance(found, bytes) else found if isinstance(found, str) else ""
     return text[:codec.NAME_BYTES]

@@ -77,6 +77,7 @@ class DeviceRecord(NamedTuple):
     height: int
     reporter: bytes
     evidence: bytes
+    interval_s: int
     changes: list[list[Any]]
 
 
@@ -84,7 +85,7 @@ EMPTY = Registry(0, [], [], [])
 _VERSION_KINDS = ("t", "t", "t?", "b32", "b32", "b32?", "b8", "u", "b8?", "b8?", "u?")
 _MODEL_KINDS = ("b32", "b32", "t", "u", "l")
 _SETTINGS_KINDS = ("t", "b32", "t", "u", "l")
-_DEVICE_KINDS = ("t", "t?", "t?", "u?", "u", "u", "u", "u?", "u", "u", "b8", "b32", "l")
+_DEVICE_KINDS = ("t", "t?", "t?", "u?", "u", "u", "u", "u?", "u", "u", "b8", "b32", "u", "l")
 _CHANGE_KINDS = ("u", "u", "t", "t?", "t?", "u?", "b32")
 
 
@@ -145,6 +146,6 @@ def decode_settings(data: bytes) -> SettingsRecord:
 def decode_device(data: bytes) -> DeviceRecord:
     fields = cbor.decode(data)
     check_fields(fields, _DEVICE_KINDS)
-    for row in fields[12]:
+    for row in fields[13]:
         check_fields(row, _CHANGE_KINDS)
     return DeviceRecord(*fields)

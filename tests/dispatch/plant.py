@@ -92,7 +92,7 @@ class Plant:
         """The verdict on a replica's report."""
         self.time_s += 1
         body = codec.Report(device, found.digests, found.outcome, found.kind, self.time_s, codec.hash_of(evidence),
-                            found.item, found.offset, found.identity, self.certified.edition)
+                            found.item, found.offset, found.identity, self.certified.edition, 900)
         name = sender or "replica 0"
         return self.run(codec.REPORT, codec.report_body(body._replace(**changes)), name)
 

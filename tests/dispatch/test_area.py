@@ -233,7 +233,7 @@ def test_a_lying_replica(plant: Plant) -> None:
     liar._take(cluster.home(3), "replica", cluster.folder / "genesis.cbor", cluster.folder / "ca" / "ca.crt")
     row = plant.row()
     report = codec.Report("bay-1", [bytes(32)] * 3, "MISMATCH", None, CLOCK.now_ms() // 1000 + 2,
-                          bytes.fromhex(row["evidence"]), "software", None, ["ssc-100", "bay-1"], edition(plant))
+                          bytes.fromhex(row["evidence"]), "software", None, ["ssc-100", "bay-1"], edition(plant), 900)
     signed = liar.sign(codec.REPORT, codec.report_body(report), CLOCK)
     with pytest.raises(NoAnswer):
         liar.submit(AREA, signed, [cluster.broker_url], 4)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -148,6 +149,38 @@ def test_a_device_that_is_being_filled(monkeypatch: pytest.MonkeyPatch) -> None:
         async with served(spoiled) as target:
             assert codec.encode_evidence(await pull.pull(target)) == codec.encode_evidence(evidence_of(device))
     play(scene())
+
+
+def test_a_hostile_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever bytes it answers with (headers kept, so that they get as far as possible), a pull only ever brings
+    evidence of the right shape: an exception here would end the replica."""
+    async def scene() -> None:
+        monkeypatch.setattr(pull, "ANSWER_S", 0.02)
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)  # pymodbus' own, in its callbacks
+        for seed in range(60):
+            chance = random.Random(seed)
+            device, control = new_device(KIND._replace(software_bytes=300))
+
+            def spoil(number: int, answer: bytes, chance: random.Random = chance) -> bytes:
+                data = bytearray(answer)
+                for _ in range(chance.choice((0, 0, 0, 1, 2, 9))):
+                    if len(data) > 8:
+                        data[chance.randrange(8, len(data))] = chance.choice((0, 1, 2, 0x80, 0xFF, 0x41))
+                if chance.random() < 0.05 and len(data) > 9:
+                    body = data[7:chance.randrange(8, len(data))]
+                    data = data[:4] + (len(body) + 1).to_bytes(2, "big") + data[6:7] + body
+                return bytes(data)
+            async with served(Spoiled(device, spoil)) as target:
+                found = await pull.pull(target, 3)
+            assert codec.decode_evidence(codec.encode_evidence(found)).device == "bay-1", seed
+    play(scene(), 120)
+
+
+def test_odd_identities() -> None:
+    """An object named twice, an object that is no text, none at all."""
+    for information in ({0: [b"a", b"b"], 1: b"\xff\xfe", 2: None}, {}, {1: "x" * 300}):
+        texts = [pull._text(information.get(number)) for number in range(3)]
+        assert all(isinstance(text, str) and len(text) <= 64 for text in texts)
 
 
 def test_the_loop_goes_on_and_the_budget_holds(monkeypatch: pytest.MonkeyPatch) -> None:

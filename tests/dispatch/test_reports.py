@@ -73,7 +73,7 @@ class Scene:
 
     def leaf(self, found: Judgement, pulled: bytes, **changes: Any) -> bytes:
         report = Report("bay-1", found.digests, found.outcome, found.kind, START_S, codec.hash_of(pulled),
-                        found.item, found.offset, found.identity, self.plant.certified.edition)
+                        found.item, found.offset, found.identity, self.plant.certified.edition, 900)
         return self.plant.world.tx(codec.REPORT, codec.report_body(report._replace(**changes)), "replica 0")
 
     async def vote(self, found: Judgement, evidence: bytes, **changes: Any) -> str | None:

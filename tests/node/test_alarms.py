@@ -5,6 +5,8 @@ from typing import Any
 
 from gateway import alarms
 from gateway.alarms import REPEAT_S, TURN_MS, Alarms
+from gateway.dispatch.records import DeviceRecord
+from gateway.silence import Silence
 
 BAD = {"device": "bay-1", "state": "raised", "outcome": "MISMATCH", "height": 7}
 GOOD = {**BAD, "state": "cleared", "outcome": "MATCH", "height": 9}
@@ -103,3 +105,26 @@ def test_words_and_bounds(monkeypatch: Any) -> None:
         board.replicas[0].tell(f"d{number}", BAD)
         board.replicas[0].seen(f"x{number}", b"anything")
     assert len(board.replicas[0].raised()) == 3
+
+
+def test_a_replica_that_falls_silent(monkeypatch: Any) -> None:
+    """Three promises broken and a minute gone: once, and again only after a report came between."""
+    clock = HandClock()
+    silence = Silence(clock)
+    record = DeviceRecord("MATCH", None, None, None, 1000, 1, 5, None, clock.label_ms // 1000 - 10_000, 9, bytes(8),
+                          bytes(32), 900, [])
+
+    def wait(seconds: int) -> bool:
+        clock.label_ms += seconds * 1000
+        clock.wait_ms += seconds * 1000
+        return silence.is_news("bay-1", record)
+
+    assert not wait(0) and not wait(2690), "what was before the start is not counted"
+    assert wait(20) and not wait(20) and silence.heard("bay-1") and not silence.heard("bay-1")
+    record = record._replace(time_s=clock.label_ms // 1000)
+    assert not wait(2690) and wait(20)
+    silence.heard("bay-1")
+    record = record._replace(time_s=clock.label_ms // 1000)
+    clock.label_ms += 100_000_000
+    clock.wait_ms += 50_000
+    assert not silence.is_news("bay-1", record), "a demo's labels run fast"
