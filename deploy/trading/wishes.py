@@ -34,7 +34,6 @@ def add_parsers(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     order.set_defaults(run=_order)
     cancel = kinds.add_parser("cancel", help="take an open order back", epilog="example: gridseal market cancel anna "
                               + "0f1e2d3c" * 8)
-    cancel.add_argument("id", help="64 hexadecimal digits, as order printed them")
     cancel.set_defaults(run=_cancel)
     commit = kinds.add_parser("commit", help="a sealed bid to buy (under blind)", epilog="example: gridseal market "
                               "commit anna --slot 2026-06-20T08:00Z --wh 4000 --price 0.45")
@@ -44,7 +43,9 @@ def add_parsers(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     reveal.set_defaults(run=_reveal)
     for word in (order, cancel, commit, reveal):
         word.add_argument("folder", type=Path, help="the participant's, made by enroll request --role participant")
-        if word is not cancel:
+        if word is cancel:
+            word.add_argument("id", help="64 hexadecimal digits, as order printed them")
+        else:
             word.add_argument("--slot", type=places.slot_s, required=True, metavar="TIME",
                               help="its start: 2026-06-20T08:00Z, or Unix seconds")
         if word in (order, commit):

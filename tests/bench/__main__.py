@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from tests.bench import deciding, receiving, verifying, written
+from tests.bench import deciding, receiving, trading, verifying, written
 from tests.bench.measure import ROUNDS, Outcome, cores, reference_name
 
 ROWS: dict[str, Callable[[int], list[Outcome]]] = {
@@ -19,6 +19,7 @@ ROWS: dict[str, Callable[[int], list[Outcome]]] = {
     "4": verifying.store_full,
     "7": deciding.decide,
     "7-signed": deciding.decide_signed,
+    "14": trading.order,
     "written": written.write,
 }
 
