@@ -16,7 +16,7 @@ from gateway.consensus import durable, messages
 from gateway.consensus.core import Core
 from gateway.consensus.log import Certificate, Slot
 from gateway.consensus.messages import NULL_DIGEST, STATUS_SLOTS, Prepared, Vote, decode_batch, digest_of, encode_batch
-from gateway.consensus.types import Batch, Check, Decision, Item
+from gateway.consensus.types import Batch, Check, Decision
 
 # Messages for a view that is not yet active here, of one sender: twice the slots that may be under way, in bytes eight
 # full batches (the usual depth).
@@ -38,11 +38,10 @@ class Ordering(Core):
                 n = self._accepted_high + 1
             if n not in self._log or n - self.last_executed > self._settings.depth:
                 return
-            items: list[Item] = []
-            if self._pool.is_due(self._now, self._accepted_high == self.last_decided):
-                items = self._pool.take(n)
-            elif self._now.label_ms < self._heartbeat_ms():
+            is_due = self._pool.is_due(self._now, self._accepted_high == self.last_decided)
+            if not is_due and self._now.label_ms < self._heartbeat_ms():
                 return
+            items = self._pool.take(n)  # what waits for company goes with a deadline's block: one decision less
             newest_s = max(self._newest_time_s(), self._now.label_ms // 1000)
             batch = Batch(self._settings.channel, self.view, newest_s, tuple(item.data for item in items))
             self._propose_batch(n, batch, tuple(item.key for item in items))

@@ -48,6 +48,18 @@ def test_a_block_with_items_passes_it_too() -> None:
     assert times(net) == [-1, 0] and net.leaves() == [b"a"], "only then it is known to be still ahead"
 
 
+def test_what_waits_for_company_goes_along() -> None:
+    net = net_of()
+    net.kind = "seal"
+    net.pass_time(TO_FIRST_MS - 3000)
+    for node in net.nodes:
+        node.submit(item("a", "seal"))
+    net.pass_time(2900)
+    assert net.leaves() == []
+    net.pass_time(200)
+    assert times(net) == [0] and net.leaves() == [b"a"]
+
+
 def test_a_dead_primary_does_not_stop_time() -> None:
     net = net_of()
     net.stop(0)
