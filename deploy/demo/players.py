@@ -200,7 +200,7 @@ class Players:
                 and (found["bill"] is None or found["bill"]["verdict"] == "good")
                 and all((row["hour"], row["who"]) == table4.MISPRINTED for row in found["bids"]["differing"]))
         if demo.args.mechanism == "blind":
-            found["fills"] = settled.fills(market, buyers, day_s)
+            found["fills"] = settled.fills(market, buyers, day_s, demo.end_ms // 1000)
             good = good and not found["fills"]["differing"]
         return bool(good)
 

@@ -102,11 +102,14 @@ def bids(reader: Reader, buyers: Mapping[str, bytes], day_s: int) -> dict[str, A
     return {"cells": cells, "equal": equal, "differing": differing}
 
 
-def fills(market: Market, buyers: Mapping[str, bytes], day_s: int) -> dict[str, Any]:
-    """Holds what every buyer got against the queue of 003 (papers.md, A3): {"cells", "equal", "differing"}."""
+def fills(market: Market, buyers: Mapping[str, bytes], day_s: int, last_s: int) -> dict[str, Any]:
+    """Holds what every buyer got in slots up to last_s against the queue of 003 (papers.md, A3): {"cells", "equal",
+    "differing"}."""
     cells = equal = 0
     differing = []
     for slot_s, clearing in sorted(market.clearings.items()):
+        if slot_s > last_s:
+            break
         hour = (slot_s - day_s) // HOUR_S % DAY_HOURS
         got = {name: sum(trade.wh for trade in clearing.trades if trade.buyer == kid) for name, kid in buyers.items()}
         for name, expected in _queue(hour).items():
