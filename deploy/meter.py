@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from deploy import meter_replace
+from deploy import meter_correct, meter_replace
 from deploy.clock import open_clock
 from firmware import meters
 from firmware.board import linux
@@ -16,7 +16,7 @@ from firmware.config import BadConfig
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("meter", help="the agent on a Pi: run, check, read, replace", description=__doc__)
+    parser = commands.add_parser("meter", help="the agent on a Pi: run, check, read; meters replaced", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="run the agent of a folder", epilog="example: gridseal meter run agent")
     run.add_argument("folder", type=Path, help="the agent's folder, or its meter.toml")
@@ -37,6 +37,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     read.add_argument("--json", action="store_true", help="one JSON object instead of text")
     read.set_defaults(run=_read)
     meter_replace.add_parser(actions)
+    meter_correct.add_parser(actions)
 
 
 def check_files(path: Path) -> None:

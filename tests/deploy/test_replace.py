@@ -1,8 +1,9 @@
-"""A meter and an agent replaced by the commands, against a running area: both wills, both registers, epochs kept."""
+"""A meter and an agent replaced, and a slot corrected, by the commands, against a running area."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import subprocess
 import sys
@@ -147,3 +148,24 @@ def test_an_epoch_is_written_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="by hand"):
         set_epoch(path, 7, 3)
     assert path.read_text() == before
+
+
+def test_a_correction_by_the_operator_and_by_a_dispatcher(area: Path, tmp_path: Path,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    """Both reach the contracts (which refuse it here: no calendar runs); a device may not send one."""
+    evidence, where = tmp_path / "photo", ["--area-folder", str(area)]
+    evidence.write_bytes(b"a register")
+    words = ["meter", "correct", "7", "--slot", "2026-10-25T01:00Z", "--reason", "on site", "--evidence", str(evidence)]
+    code, said = say(capsys, *words, "--import", "412", *where)
+    assert (code, said["result"], said["slot"]) == (1, "outside_window", 1792890000)
+    assert said["evidence"] == hashlib.sha256(b"a register").hexdigest()
+    dispatcher = tmp_path / "dispatcher"
+    assert say(capsys, "enroll", "request", str(dispatcher), *where, "--role", "dispatcher")[0] == 0
+    assert say(capsys, "enroll", "approve", str(dispatcher), *where, "--role", "dispatcher")[0] == 0
+    code, said = say(capsys, *words, "--missing", "--person", str(dispatcher))
+    assert (code, said["result"]) == (1, "outside_window")
+    for wrong in (["--missing", "--import", "1"], []):
+        code, said = say(capsys, *words, *wrong, *where)
+        assert code == 2 and "--missing alone" in said
+    code, said = say(capsys, *words, "--export", "-1", *where)
+    assert code == 1 and "malformed" in said
