@@ -16,7 +16,7 @@ from firmware.config import BadConfig
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("meter", help="the agent on a Pi: run, check, read; meters replaced", description=__doc__)
+    parser = commands.add_parser("meter", help="the agent on a Pi: run, check, read, replace", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     run = actions.add_parser("run", help="run the agent of a folder", epilog="example: gridseal meter run agent")
     run.add_argument("folder", type=Path, help="the agent's folder, or its meter.toml")
