@@ -41,6 +41,7 @@ from gateway.ingest.counters import (
 from gateway.ingest.desk import Desk, SealEntry, TransactionEntry
 from gateway.ingest.evidence import EvidenceFile
 from gateway.ingest.mqtt import BATCH_MESSAGES, Message, Token
+from gateway.ingest.pulse import Pulse
 from gateway.ingest.router import Router
 from gateway.ingest.sides import Clock, Offer, Post, Registry, Store
 from gateway.ingest.storing import Batch, Storing
@@ -55,7 +56,6 @@ PEER_REQUESTS = 4096  # submitted by peers and not yet looked at; they are sent 
 REFUSED_IN_BLOCKS = 4096  # payloads that a block refused: not ordered again while the registry stays as it is
 TRANSACTIONS = 4096  # under way
 DUTIES = 16  # answers made in one visit to the ledger's thread: some milliseconds
-TICK_S = 0.1
 FOREIGN = "witness-evidence.cbor"  # headers that light nodes were shown and that are not ours
 
 
@@ -96,7 +96,7 @@ class Ingest:
         self._post: Post | None = None
         self._inbox: deque[Message] = deque()
         self._requests: deque[bytes] = deque(maxlen=PEER_REQUESTS)
-        self._news = asyncio.Event()
+        self._news, self._pulse = asyncio.Event(), Pulse()
         self._storing = Storing(self._store, clock.speed)
         self._points: dict[int, PointRecord | None] = {}
         self.chains = Chains(registry.chain, self._hash_at)
@@ -249,6 +249,7 @@ class Ingest:
         if channel == self._domain.channels[0]:
             self.certified_height = max(self.certified_height, height)
             self.desk.certified(height, self._clock.monotonic_ms())
+            self._pulse.soon()  # senders wait for their receipts
 
     def status(self) -> dict[str, Any]:
         """Counters, safe to show."""
@@ -466,7 +467,7 @@ class Ingest:
 
     async def _answer_all(self) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await self._pulse.turn()
             await self._keep_witnesses()  # those whose block came after them
             duties = self.desk.tick(self._clock.monotonic_ms())
             for at in range(0, len(duties), DUTIES):

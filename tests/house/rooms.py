@@ -45,7 +45,7 @@ WIRE_MODULES = ("struct", "hashlib", "binascii", "collections", "micropython", "
 PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.dispatch", "gateway.ingest",
         "gateway.ledger.block", "gateway.ledger.tree", "gateway.api.views")
 NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.evidence",
-            "gateway.ingest.mqtt", "gateway.ingest.stream",
+            "gateway.ingest.mqtt", "gateway.ingest.pulse", "gateway.ingest.stream",
             "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker", "gateway.dispatch.pull")
 # Clocks, chance, files, sockets, threads, processes and logs come in from outside or not at all.
 IMPURE_MODULES = ("time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading", "asyncio",
