@@ -9,6 +9,7 @@ from typing import Any
 
 from firmware.wire import device as codec
 from firmware.wire import transaction as transaction_codec
+from firmware.wire.device import Report
 from firmware.wire.errors import REASONS, Refused
 from gateway.alarms import CLEARED, RAISED, Alarms
 from gateway.api import views
@@ -57,6 +58,7 @@ class Devices:
         self.reports.refuse = lambda sender, reason: ingest.refusals.count(sender.hex(), reason)
         self._watch = Watch(configured, clock, Random(), member, self.shelf, self.reports, ledger.state_value,
                             files.get, in_ledger, ingest.submit_transaction)
+        self._watch.on_unordered = self._tell_unordered
         ingest.hold = self.reports.hold
         ingest.on_alarm(alarms.seen)
 
@@ -79,6 +81,8 @@ class Devices:
         certified = Certified(self._reader.state_value)
         for order, code in found:
             is_own = order.sender == self._member.kid
+            if is_own and order.type == codec.REPORT:
+                self._watch.ordered(order.body[0])
             if order.type != codec.REPORT:
                 self._spawn(self._take_folder(), "certified files")
             elif code == 0:
@@ -103,6 +107,14 @@ class Devices:
         record = certified.report_of(name)
         if record is not None and (was_overdue or record.alarm_height is not None or len(record.changes) > 1):
             self._alarms.tell(name, facts_of(name, record), is_ours)
+
+    def _tell_unordered(self, report: Report) -> None:
+        """An alarm on this replica's own word; the chain's takes its place when blocks are made again."""
+        if report.outcome != codec.MATCH:
+            self._alarms.tell(report.device, {
+                "device": report.device, "state": RAISED, "outcome": report.outcome, "item": report.item,
+                "kind": report.kind, "offset": report.offset, "since": views.time_text(report.time_s * 1000),
+                "height": None})
 
     async def _look_for_silence(self) -> None:
         while True:

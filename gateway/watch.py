@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from firmware.wire import cose
 from firmware.wire import device as codec
+from firmware.wire.device import Report
 from firmware.wire.errors import Refused
 from firmware.wire.seal import payload_hash
 from gateway.config import DeviceConfig
@@ -53,6 +54,14 @@ class Watch:
         self._in_ledger, self._submit = in_ledger, submit
         self._lines = {device.port: asyncio.Lock() for device in devices}
         self._again = {device.name: asyncio.Event() for device in devices}
+        self._unordered: dict[str, Report] = {}
+        # What was found is not in a block when the next check begins: the area decides nothing just now, and people
+        # must hear of it all the same.
+        self.on_unordered: Callable[[Report], None] = lambda report: None
+
+    def ordered(self, name: str) -> None:
+        """A report of ours is in a block."""
+        self._unordered.pop(name, None)
 
     def check_soon(self, name: str) -> None:
         """A device's next check is due now."""
@@ -68,6 +77,8 @@ class Watch:
         while True:
             await self._wait(device.name, due_ms)
             started_ms = self._clock.now_ms()
+            if device.name in self._unordered:
+                self.on_unordered(self._unordered[device.name])
             try:
                 await self.check(device)
             except Refused as refused:  # busy: too much is under way; the next check comes
@@ -95,6 +106,7 @@ class Watch:
                               found.offset, found.identity, edition, device.check_interval_s)
         signed = self._member.sign(codec.REPORT, codec.report_body(report), time_s)
         self._reports.trust(payload_hash(cose.parse(signed).payload))
+        self._unordered[device.name] = report
         await self._submit(signed)
 
     def _judge(self, evidence: codec.Evidence) -> tuple[Any, int]:

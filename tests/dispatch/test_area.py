@@ -216,6 +216,45 @@ def export_byte(plant: Plant, offset: int) -> int:
     return (plant.folder / "files ssc-100 2.0 bay-1" / "settings.bin").read_bytes()[offset]
 
 
+@pytest.mark.slow
+def test_an_area_that_decides_nothing(plant: Plant) -> None:
+    """Two of four are down: the pulling replica speaks for itself; the chain does as soon as it can again."""
+    for index in (0, 1):
+        plant.cluster.kill(index)
+    plant.do("tamper settings 40")
+    alarm = plant.next_alarm()
+    assert (alarm["state"], alarm["item"], alarm["offset"], alarm["height"]) == ("raised", "settings", 40, None)
+    for index in (0, 1):
+        plant.cluster.start_replica(index)
+    for index in (0, 1):
+        plant.cluster.wait_ready(index)
+    while (alarm := plant.next_alarm(60))["height"] is None:
+        assert alarm["offset"] == 40
+    assert alarm["state"] == "raised" and alarm["offset"] == 40
+    plant.do("repair")
+    plant.cleared()
+
+
+def test_only_the_operator_reads_alarms(plant: Plant) -> None:
+    """A retained alarm is there; whoever else subscribes gets the chain's header, which is sent after it, and no alarm."""
+    heard: queue.Queue[str] = queue.Queue()
+    home = plant.folder / "laboratory"
+    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "curious")
+    client.tls_set(str(home / "ca.crt"), str(home / "tls.crt"), str(home / "tls.key"),
+                   tls_version=ssl.PROTOCOL_TLS_CLIENT)
+    client.on_message = lambda client, data, message: heard.put(message.topic)
+    client.on_connect = lambda client, *rest: client.subscribe(
+        [(topics.alarm(AREA, "#"), 1), (topics.chain_header(AREA, "trade"), 1)])
+    address = urlsplit(plant.cluster.broker_url)
+    client.connect(address.hostname or "", address.port or 0)
+    client.loop_start()
+    try:
+        assert heard.get(timeout=10) == topics.chain_header(AREA, "trade")
+    finally:
+        client.disconnect()
+        client.loop_stop()
+
+
 def test_silence_is_an_alarm_too(plant: Plant) -> None:
     plant.do("silent")
     alarm = plant.next_alarm(30)
