@@ -15,7 +15,7 @@ from gateway.alarms import CLEARED, RAISED, Alarms
 from gateway.api import views
 from gateway.config import DeviceConfig
 from gateway.dispatch import records
-from gateway.dispatch.certified import Certified, named_by
+from gateway.dispatch.certified import Certified, Get, named_by
 from gateway.exchange import Exchange
 from gateway.ingest import verify
 from gateway.ingest.ingest import Ingest
@@ -93,9 +93,10 @@ class Devices:
                 if code == _STATE_MOVED:
                     self._watch.check_soon(order.body[0])
 
-    def views(self) -> list[dict[str, Any]]:
-        """Every device that was certified, reported or is configured here; what the page shows."""
-        certified = Certified(self._reader.state_value)
+    def views(self, get: Get) -> list[dict[str, Any]]:
+        """Every device that was certified, reported or is configured here; what the page shows. get: of a state, in
+        whichever thread."""
+        certified = Certified(get)
         pulled = {device.name: device for device in self._configured}
         rows = []
         for name in sorted({*certified.registry.devices, *pulled}):
@@ -150,7 +151,7 @@ def facts_of(name: str, record: records.DeviceRecord) -> dict[str, Any]:
 
 def overdue_facts(name: str, record: records.DeviceRecord) -> dict[str, Any]:
     """What an alarm says of a device that nobody reports on any more; since: its last report."""
-    return {"device": name, "state": RAISED, "outcome": codec.NO_DATA, "item": None, "kind": "overdue", "offset": None,
+    return {"device": name, "state": RAISED, "outcome": codec.NO_DATA, "item": None, "kind": views.OVERDUE, "offset": None,
             "since": views.time_text(record.time_s * 1000), "height": record.height}
 
 

@@ -164,8 +164,17 @@ class Node:
         status) is ready: it ingests and executes, and votes again as soon as a second one asks for that view."""
         return not self.replica.is_halted and len(self.transport.connected()) + 1 >= self.duties.quorum()
 
-    def devices_shown(self) -> list[dict[str, Any]]:
-        return self.devices.views()
+    async def devices_shown(self) -> list[dict[str, Any]]:
+        return await self.stores.of_state(self.devices.views)
+
+    async def market(self, slot_s: int | None) -> dict[str, Any] | None:
+        return await self.stores.market(slot_s)
+
+    async def settlement(self, slot_s: int | None) -> dict[str, Any] | None:
+        return await self.stores.settlement(slot_s)
+
+    async def accounts(self) -> dict[str, Any]:
+        return await self.stores.accounts()
 
     async def block(self, channel: str, height: int) -> dict[str, Any] | None:
         return await self.stores.block(channel, height)

@@ -5,7 +5,7 @@ thread, and is asked there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ from gateway.ingest.ingest import Ingest
 from gateway.ledger.ledger import Ledger, Outcome
 from gateway.ledger.proofs import prove_items
 from gateway.ledger.reader import Reader
+from gateway.market import records
+from gateway.market import views as market_views
 
 T = TypeVar("T")
 
@@ -34,8 +36,12 @@ class ReaderThread:
         self._reader = Reader.open(folder)
 
     async def ask(self, question: Callable[[Reader], T]) -> T:
-        """Runs a question in the thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, question, self._reader)
+        """Runs a question in the thread, on a ledger that stands still meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, question)
+
+    def _answer(self, question: Callable[[Reader], T]) -> T:
+        with self._reader.reading():
+            return question(self._reader)
 
     def close(self) -> None:
         """Waits for the question under way."""
@@ -97,6 +103,22 @@ class Stores:
     async def transaction(self, payload_hash: bytes) -> dict[str, Any] | None:
         return await self._pages.ask(lambda reader: _transaction(reader, payload_hash))
 
+    async def market(self, slot_s: int | None) -> dict[str, Any] | None:
+        return await self._pages.ask(lambda reader: market_views.market(
+            reader.state_value, reader.height(), reader.parameters["slot_s"], slot_s))
+
+    async def settlement(self, slot_s: int | None) -> dict[str, Any] | None:
+        return await self._pages.ask(lambda reader: market_views.settlement(
+            reader.state_value, reader.height(), reader.parameters["slot_s"], _accounts(reader), slot_s))
+
+    async def accounts(self) -> dict[str, Any]:
+        return await self._pages.ask(lambda reader: market_views.accounts(
+            reader.state_value, reader.height(), _accounts(reader)))
+
+    async def of_state(self, question: Callable[[Callable[[bytes], bytes | None]], T]) -> T:
+        """What a question about the newest block's state comes to."""
+        return await self._pages.ask(lambda reader: question(reader.state_value))
+
     def executed(self, outcome: Outcome) -> None:
         """Notes where the newest reading of each point stands."""
         if outcome.channel is None or outcome.height is None:
@@ -121,6 +143,10 @@ class Stores:
         known = self._points.get(taken.point)
         if known is None or known.time_ms <= taken.time_ms:
             self._points[taken.point] = views.point_of(taken, height)
+
+
+def _accounts(reader: Reader) -> Iterator[bytes]:
+    return (data for _, data in reader.state_with(records.ACCOUNT))
 
 
 def _block(reader: Reader, channel: str, height: int) -> dict[str, Any] | None:

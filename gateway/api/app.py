@@ -30,8 +30,10 @@ HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 )
+ROWS_SHOWN = 60  # of a table on the page; the API gives all
 _HEIGHT = re.compile(r"[0-9]{1,10}\Z")
 _HASH = re.compile(r"[0-9a-f]{64}\Z")
+_SLOT = re.compile(r"[0-9]{1,10}\Z")
 
 
 class Source(Protocol):
@@ -43,8 +45,17 @@ class Source(Protocol):
     def is_ready(self) -> bool:
         """True when the replica takes part: connected to enough peers, not stopped by an alarm."""
 
-    def devices_shown(self) -> list[dict[str, Any]]:
+    async def devices_shown(self) -> list[dict[str, Any]]:
         """Every control device (`views.device`)."""
+
+    async def market(self, slot_s: int | None) -> dict[str, Any] | None:
+        """The next slot and the last clearing, or what there is of one slot (gateway/market/views.py)."""
+
+    async def settlement(self, slot_s: int | None) -> dict[str, Any] | None:
+        """What became of a slot, of the last final one unless one is named; None where there is nothing yet."""
+
+    async def accounts(self) -> dict[str, Any]:
+        """All accounts."""
 
     async def block(self, channel: str, height: int) -> dict[str, Any] | None:
         """A block, or None."""
@@ -70,44 +81,27 @@ class Problem(Json):
 
 def make_app(source: Source) -> ASGIApp:
     """The application over one source."""
-    pages = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, undefined=jinja2.StrictUndefined)
-    pages.filters.update(number=views.number_text, moment=lambda text: text.replace("T", " ").replace("Z", ""))
+    app = Starlette(routes=[*_pages(source), *_market(source), *_chain(source), *_health(source)],
+                    exception_handlers={HTTPException: _problem, Exception: _broken})
+    return _guard(app)
 
-    async def status(request: Request) -> Response:
-        return Json(source.status())
 
-    async def devices(request: Request) -> Response:
-        return Json({"devices": source.devices_shown()})
-
-    async def block(request: Request) -> Response:
-        height = request.path_params["height"]
-        channel = request.query_params.get("channel", "trade")
-        if not _HEIGHT.match(height):
-            raise HTTPException(400, "a height is a whole number")
-        found = await source.block(channel, int(height))
-        if found is None:
-            raise HTTPException(404, "no such block here")
-        return Json(found)
-
-    async def transaction(request: Request) -> Response:
-        payload_hash = request.path_params["payload_hash"]
-        if not _HASH.match(payload_hash):
-            raise HTTPException(400, "a payload hash is 64 lower-case hex digits")
-        found = await source.transaction(bytes.fromhex(payload_hash))
-        if found is None:
-            raise HTTPException(404, "not in the ledger")
-        return Json(found)
-
-    async def live(request: Request) -> Response:
-        return PlainTextResponse("alive\n")
-
-    async def ready(request: Request) -> Response:
-        is_ready = source.is_ready()
-        return PlainTextResponse("ready\n" if is_ready else "not ready\n", 200 if is_ready else 503)
+def _pages(source: Source) -> list[Route]:
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
+                                   lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    templates.filters.update(views.TEXTS, moment=lambda text: text.replace("T", " ").replace("Z", ""))
+    templates.globals["slot_text"] = views.slot_text
 
     async def page(request: Request) -> Response:
-        shown = source.status()
-        return HTMLResponse(pages.get_template("page.html").render(status=shown, title=f"gridseal {shown['area']}"))
+        slot_s = _slot_of(request)
+        market, devices = await source.market(None), await source.devices_shown()
+        assert market is not None, "there is always an answer when no slot is named"
+        status = source.status()
+        named = market if slot_s is None else await source.market(slot_s)
+        return HTMLResponse(templates.get_template("page.html").render(
+            status=status, slot_s=slot_s, market=market, cleared=named["cleared"] if named else None,
+            settlement=await source.settlement(slot_s), accounts=await source.accounts(), devices=devices,
+            alarms=views.device_alarms(devices, status["alarms_raised"]), limit=ROWS_SHOWN))
 
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
@@ -115,13 +109,74 @@ def make_app(source: Source) -> ASGIApp:
             raise HTTPException(404, "no such page")
         return Response((HERE / name).read_bytes(), media_type=FILES[name])
 
-    app = Starlette(
-        routes=[Route("/", page), Route("/files/{name}", file), Route("/status", status), Route("/api/status", status),
-                Route("/api/devices", devices),
-                Route("/api/v1/blocks/{height}", block), Route("/api/v1/transactions/{payload_hash}", transaction),
-                Route("/livez", live), Route("/readyz", ready)],
-        exception_handlers={HTTPException: _problem, Exception: _broken})
-    return _guard(app)
+    return [Route("/", page), Route("/files/{name}", file)]
+
+
+def _market(source: Source) -> list[Route]:
+    async def market(request: Request) -> Response:
+        return Json(_found(await source.market(_slot_of(request)), "no such slot here"))
+
+    async def settlement(request: Request) -> Response:
+        slot_s = _slot_of(request)
+        return Json(_found(await source.settlement(slot_s),
+                           "no slot is settled yet" if slot_s is None else "nothing is known of this slot"))
+
+    async def accounts(request: Request) -> Response:
+        return Json(await source.accounts())
+
+    return [Route("/api/market", market), Route("/api/settlement", settlement), Route("/api/accounts", accounts)]
+
+
+def _chain(source: Source) -> list[Route]:
+    async def status(request: Request) -> Response:
+        return Json(source.status())
+
+    async def devices(request: Request) -> Response:
+        shown = await source.devices_shown()
+        return Json({"devices": shown, "alarms": views.device_alarms(shown, source.status()["alarms_raised"])})
+
+    async def block(request: Request) -> Response:
+        height = request.path_params["height"]
+        channel = request.query_params.get("channel", "trade")
+        if not _HEIGHT.match(height):
+            raise HTTPException(400, "a height is a whole number")
+        return Json(_found(await source.block(channel, int(height)), "no such block here"))
+
+    async def transaction(request: Request) -> Response:
+        payload_hash = request.path_params["payload_hash"]
+        if not _HASH.match(payload_hash):
+            raise HTTPException(400, "a payload hash is 64 lower-case hex digits")
+        return Json(_found(await source.transaction(bytes.fromhex(payload_hash)), "not in the ledger"))
+
+    return [Route("/status", status), Route("/api/status", status), Route("/api/devices", devices),
+            Route("/api/v1/blocks/{height}", block), Route("/api/v1/transactions/{payload_hash}", transaction)]
+
+
+def _health(source: Source) -> list[Route]:
+    async def live(request: Request) -> Response:
+        return PlainTextResponse("alive\n")
+
+    async def ready(request: Request) -> Response:
+        is_ready = source.is_ready()
+        return PlainTextResponse("ready\n" if is_ready else "not ready\n", 200 if is_ready else 503)
+
+    return [Route("/livez", live), Route("/readyz", ready)]
+
+
+def _slot_of(request: Request) -> int | None:
+    """The slot that is asked for, by its start in Unix seconds; None where none is. 400 for anything else."""
+    named = request.query_params.getlist("slot")
+    if not named:
+        return None
+    if len(named) > 1 or not _SLOT.match(named[0]):
+        raise HTTPException(400, "a slot is named once, by its start in Unix seconds, at most ten digits")
+    return int(named[0])
+
+
+def _found(value: dict[str, Any] | None, complaint: str) -> dict[str, Any]:
+    if value is None:
+        raise HTTPException(404, complaint)
+    return value
 
 
 def is_own_name(host: str) -> bool:

@@ -1,59 +1,49 @@
-// Keeps the page's numbers fresh from /api/status; without it the page shows the moment at which it was loaded.
+// Keeps the page fresh: asks for it again and changes what differs. Without it the page shows the moment of its loading.
 "use strict";
 
-const EVERY_MS = 2000;
+const EVERY_MS = 2000, TICK_MS = 250;
+let shownAt = performance.now();
 
-// As `views.number_text` writes it: groups of three digits, a real minus sign, a dash for what is not known.
-function shown(value) {
-  if (value === null || value === undefined) return "–";
-  if (typeof value !== "number") return String(value);
-  return String(value).replace("-", "\u2212").replace(/\B(?=(\d{3})+$)/g, "\u202f");
-}
-
-function moment(time) {
-  return time.replace("T", " ").replace("Z", "");
-}
-
-function row(...cells) {
-  const line = document.createElement("tr");
-  for (const [value, isCode] of cells) {
-    const cell = document.createElement("td");
-    const place = isCode ? cell.appendChild(document.createElement("code")) : cell;
-    place.textContent = shown(value);
-    if (typeof value === "number" || value === null) cell.className = "number";
-    line.append(cell);
+// Makes `old` like `fresh` and leaves alone what is: focus, places scrolled to and marked text stay.
+function become(old, fresh) {
+  if (old.nodeType !== fresh.nodeType || old.nodeName !== fresh.nodeName) {
+    old.replaceWith(document.importNode(fresh, true));
+  } else if (old.nodeType !== Node.ELEMENT_NODE) {
+    if (old.data !== fresh.data) old.data = fresh.data;
+  } else {
+    for (const name of old.getAttributeNames()) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    const [before, after] = [[...old.childNodes], [...fresh.childNodes]];
+    for (const extra of before.slice(after.length)) extra.remove();
+    after.forEach((child, at) => at < before.length ? become(before[at], child)
+      : old.append(document.importNode(child, true)));
   }
-  return line;
 }
 
-function fill(id, lines) {
-  if (lines.length) document.getElementById(id).replaceChildren(...lines);
-}
-
-function show(status) {
-  for (const place of document.querySelectorAll("[data-field]")) {
-    const text = shown(status[place.dataset.field]);
+// The label clock runs on between two answers, at its own speed.
+function tick() {
+  const { nowMs, speed } = document.getElementById("now").dataset;
+  const now_s = Math.floor((Number(nowMs) + (performance.now() - shownAt) * Number(speed)) / 1000);
+  for (const place of document.querySelectorAll("[data-until-s]")) {
+    const left = Math.max(0, Number(place.dataset.untilS) - now_s);
+    const two = (number) => String(number % 60).padStart(2, "0");
+    const text = `${Math.floor(left / 3600)}:${two(Math.floor(left / 60))}:${two(left)}`;
     if (place.textContent !== text) place.textContent = text;
   }
-  document.getElementById("kind").textContent = status.kind;
-  document.getElementById("alarms").textContent = status.alarms.join(" · ");
-  fill("points", status.points.map((one) => row([one.point], [one.power_w], [one.import_wh], [one.export_wh],
-    [moment(one.time)], [one.height], [one.kid, true])));
-  fill("refused", Object.entries(status.refused).map(([reason, count]) => row([reason], [count])));
-  fill("replicas", status.replicas.map((one) => row([String(one.index)], [one.state], [one.kid, true])));
 }
 
 async function refresh() {
-  const link = document.getElementById("link");
   try {
-    const answer = await fetch("/api/status", { cache: "no-store" });
+    const answer = await fetch(location.href, { cache: "no-store" });
     if (!answer.ok) throw new Error(String(answer.status));
-    show(await answer.json());
-    link.textContent = "";
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    become(document.body, fresh.body);
+    shownAt = performance.now();
   } catch (error) {
-    link.textContent = "No answer from this gateway: the numbers above are old.";
+    document.getElementById("link").textContent = "No answer from this gateway: the numbers above are old.";
   }
   setTimeout(refresh, EVERY_MS);
 }
 
 setTimeout(refresh, EVERY_MS);
+setInterval(tick, TICK_MS);

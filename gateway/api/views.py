@@ -20,6 +20,8 @@ AGENTS_SHOWN = 200  # with refusals, most first; the counters themselves are bou
 POWER_SUM, POWER_IMPORT, POWER_EXPORT = "16.7.0", "1.7.0", "2.7.0"  # OBIS: net, import, export
 POWER_PHASES = ("36.7.0", "56.7.0", "76.7.0")  # net, of one phase: all that a single-phase meter has
 ENERGY_IMPORT, ENERGY_EXPORT = "1.8.0", "2.8.0"
+MINUS = "\u2212"
+OVERDUE = "overdue"  # the kind of an alarm about a device that nobody reports on
 FRESH_MS = 1_800_000  # older readings add nothing to "power now"; a seal may cover 15 minutes, and one may be late
 
 
@@ -98,7 +100,7 @@ def power_of(taken: reading.Reading) -> int | None:
 
 def number_text(value: int | None) -> str:
     """For people: groups of three digits, a real minus sign, a dash for what is not known."""
-    return "–" if value is None else f"{value:,}".replace(",", "\u202f").replace("-", "\u2212")
+    return "–" if value is None else f"{value:,}".replace(",", "\u202f").replace("-", MINUS)
 
 
 def time_text(time_ms: int) -> str:
@@ -107,6 +109,54 @@ def time_text(time_ms: int) -> str:
         return datetime.datetime.fromtimestamp(time_ms // 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, OSError, ValueError):
         return ""
+
+
+def money_text(amount_mc: int | None) -> str:
+    """Money, or a price of a kWh, with the five decimals that it has."""
+    return _decimal_text(amount_mc, 5)
+
+
+def energy_text(energy_wh: int | None) -> str:
+    """kWh, to the Wh."""
+    return _decimal_text(energy_wh, 3)
+
+
+def credit_text(thousandths: int | None) -> str:
+    """Points of credit, 100 at most."""
+    return _decimal_text(thousandths, 3)
+
+
+def _decimal_text(value: int | None, decimals: int) -> str:
+    if value is None:
+        return "–"
+    whole, part = divmod(abs(value), 10**decimals)
+    return f"{MINUS if value < 0 else ''}{number_text(whole)}.{part:0{decimals}d}"
+
+
+def local_text(time_s: int, offset_s: int = 0) -> str:
+    """Date and time of day in local time, as the rule set's own table has it."""
+    return time_text((time_s + offset_s) * 1000)[:16].replace("T", " ")
+
+
+def slot_text(slot_s: int, length_s: int, offset_s: int) -> str:
+    """A slot from its first to its last moment, in local time."""
+    return f"{local_text(slot_s, offset_s)}–{local_text(slot_s + length_s, offset_s)[11:]}"
+
+
+def zone_text(offset_s: int) -> str:
+    """How local time differs from UTC."""
+    hours, minutes = divmod(abs(offset_s) // 60, 60)
+    return f"UTC{'+' if offset_s > 0 else MINUS}{hours:02d}:{minutes:02d}" if offset_s else "UTC"
+
+
+def left_text(time_s: int, now_ms: int) -> str:
+    """Hours, minutes and seconds until a time; zeros after it."""
+    left_s = max(0, time_s - now_ms // 1000)
+    return f"{left_s // 3600}:{left_s // 60 % 60:02d}:{left_s % 60:02d}"
+
+
+TEXTS = {"number": number_text, "money": money_text, "energy": energy_text, "credit": credit_text,
+         "local": local_text, "zone": zone_text, "left": left_text}  # what a page writes values with
 
 
 def kind_text(replicas: int, speed: int) -> str:
@@ -211,6 +261,29 @@ def device_change(change: Sequence[Any]) -> dict[str, Any]:
     height, time_s, outcome, kind, item_name, offset, evidence = change
     return {"height": height, "time": time_text(time_s * 1000), "outcome": outcome, "kind": kind, "item": item_name,
             "offset": offset, "evidence": evidence.hex()}
+
+
+def device_alarms(devices: Iterable[Mapping[str, Any]], told: Iterable[Mapping[str, Any]] = ()
+                  ) -> dict[str, list[dict[str, Any]]]:
+    """Of the rows of /api/devices: alarms that stand, and what was found on a device and is no more, the newest first.
+
+    since: when this was found; until: when something else was, or the alarm was cleared (`became` MATCH). told: the
+    alarms that this replica has raised; that no report comes any more stands in no block, so it is known from there."""
+    raised, past = [], []
+    for one in devices:
+        if one["alarm"]:
+            raised.append({name: one[name] for name in (
+                "device", "outcome", "item", "kind", "offset", "since", "checked", "alarm_height", "evidence")})
+        for change, after in zip(one["changes"], one["changes"][1:]):
+            if change["outcome"] != codec.MATCH:
+                past.append({"device": one["device"], **{name: change[name] for name in (
+                    "outcome", "item", "kind", "offset", "height", "evidence")}, "since": change["time"],
+                    "until": after["time"], "became": after["outcome"], "until_height": after["height"]})
+    raised += [{**{name: one[name] for name in ("device", "outcome", "item", "kind", "offset", "since")},
+                "checked": one["since"], "alarm_height": one["height"], "evidence": None}
+               for one in told if one.get("kind") == OVERDUE]
+    past.sort(key=lambda row: (row["until"], row["device"]), reverse=True)
+    return {"raised": raised, "past": past}
 
 
 def result(code: int | None) -> dict[str, Any]:

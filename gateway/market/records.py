@@ -21,6 +21,7 @@ GRID_KEY = b"role/grid"  # unrevoked kids of role grid in the order of their enr
 FORMER_KEY = b"former"  # [[kid, point, slot], ...]: who had a point before, whose slots before `slot` are not final yet
 MINTED_KEY = b"minted"  # genesis balances and top-ups less withdrawals, mc (CBOR integer): the sum of all balances
 POINTS_KEY = b"points"  # every point of the area, rising (CBOR list)
+ACCOUNT = b"account/"  # and the kid
 CLEARING = b"clearing/"  # and the slot: their keys rise with time
 SHARDS = 64  # of a slot's orders: a record stays small when a thousand orders come for one slot
 
@@ -274,7 +275,7 @@ Record = TypeVar("Record", bound=tuple)
 
 
 def account_key(kid: bytes) -> bytes:
-    return b"account/" + bytes(kid)
+    return ACCOUNT + bytes(kid)
 
 
 def entry_key(kid: bytes, number: int) -> bytes:

@@ -32,7 +32,7 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     "gateway.node": ("firmware.wire", "firmware.crypto", "gateway"),
     # what joins the rooms: driver, stores, peers, configuration
     "gateway": ("firmware.wire", "firmware.crypto", "gateway.consensus", "gateway.ingest", "gateway.ledger",
-                "gateway.dispatch", "gateway.api.views"),
+                "gateway.dispatch", "gateway.market", "gateway.api.views"),
     # an error in a register table shared with the agent would cancel itself out
     "sim_hardware": (),
     "deploy": ("firmware", "gateway", "sim_hardware"),
