@@ -12,8 +12,9 @@ import json
 import re
 from pathlib import Path
 
-from firmware.crypto.openssl import OpenSSLSigner, verify_digest
-from firmware.wire import identity
+from deploy import places
+from deploy.places import moment, money
+from firmware.crypto.openssl import verify_digest
 from firmware.wire.errors import Refused
 from gateway.ledger.bills import export_bill, settled_slots
 from gateway.ledger.reader import Reader
@@ -31,8 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     export = actions.add_parser("export", help="write the file of one account and period", epilog="example: gridseal "
                                 "bill export may.bill --area-folder area --account anna --period 2026-05")
     export.add_argument("file", type=Path, help="where to write it")
-    export.add_argument("--area-folder", type=Path, required=True, metavar="DIR", help="made by gateway init")
-    export.add_argument("--replica", type=int, default=0, help="whose ledger to read (default 0)")
+    places.add_ledger(export)
     export.add_argument("--account", required=True, metavar="KID|FOLDER", help="whose bill: 16 hex digits, or the "
                         "folder with that person's key")
     export.add_argument("--period", metavar="YYYY-MM[-DD]", help="a month or a day of the tariff's local time "
@@ -44,8 +44,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _export(args: argparse.Namespace) -> int:
-    account = _account(args.account)
-    with contextlib.closing(Reader.open(args.area_folder / f"replica-{args.replica}" / "data")) as reader:
+    account = places.kid_of(args.account)
+    with contextlib.closing(places.open_ledger(args)) as reader:
         settled = settled_slots(reader)
         first_s, end_s = _period(reader, args, settled)
         if end_s > settled[1]:
@@ -101,17 +101,6 @@ def report_lines(report: Report, genesis_hash: bytes, is_all: bool = False) -> l
     return lines
 
 
-def money(amount_mc: int) -> str:
-    """An amount in currency units, exact to the mc."""
-    sign = "-" if amount_mc < 0 else ""
-    return f"{sign}{abs(amount_mc) // 100_000:,}.{abs(amount_mc) % 100_000:05d}"
-
-
-def moment(time_s: int) -> str:
-    """A slot's border in UTC."""
-    return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%dT%H:%MZ}"
-
-
 def _entry_line(entry: records.EntryRecord) -> str:
     at = moment(entry.time_s if entry.slot_s is None else entry.slot_s)
     text = f"  {entry.number:>6}  {at}  {records.ENTRY_NAMES[entry.kind]:<10}"
@@ -131,16 +120,6 @@ def _kwh(energy_wh: int | None) -> str:
 
 def _credit(total: int, count: int) -> str:
     return "none yet" if not count else f"{total // count / 1000:.3f}"
-
-
-def _account(text: str) -> bytes:
-    """The kid that is written out, or that belongs to the key in a folder."""
-    if re.fullmatch(r"[0-9a-f]{16}", text):
-        return bytes.fromhex(text)
-    key = Path(text) / "signing.key"
-    if not key.exists():
-        raise ValueError(f"--account: neither 16 hexadecimal digits nor a folder with signing.key: {text}")
-    return identity.kid_of(OpenSSLSigner.load(key).public_key())
 
 
 def _period(reader: Reader, args: argparse.Namespace, settled: tuple[int, int]) -> tuple[int, int]:

@@ -191,20 +191,31 @@ def _witnesses(reader: Reader, after: _Shown, account: bytes) -> list[bytes]:
 def _seals(reader: Reader, point: int, first_ms: int, end_ms: int, slot_ms: int) -> Iterator[_Seal]:
     """The seals of a point that may move energy, from a day before the period on, in rising order of time."""
     found = []
+    has_begun_again = _has_begun_again(reader, point)
     for kid, agent in reader.agents():
         if point not in agent.points:
             continue
         for one in reader.seals(kid, point):
             last_ms = one.seal.last_ms
-            if _is_good(one) and last_ms <= end_ms + 24 * slot_ms:
+            if not _is_good(one, has_begun_again):
+                continue
+            if last_ms <= end_ms + 24 * slot_ms:
                 found.append(_Seal(last_ms, one))
-            if _is_good(one) and last_ms < first_ms - 24 * slot_ms:
+            if last_ms < first_ms - 24 * slot_ms:
                 break
     return iter(sorted(found, key=lambda row: (row.last_ms, row.place)))
 
 
-def _is_good(one: SealAt) -> bool:
-    is_marked = one.code >= MARKED and one.code - MARKED & bill.MARKS_THAT_MOVE_NOTHING
+def _has_begun_again(reader: Reader, point: int) -> bool:
+    """Tells whether a meter of the point has rolled over: then a register that fell is no reason to leave it out."""
+    data = reader.state_value(records.meter_key(point))
+    numbers = [] if data is None else [epoch.number for epoch in records.decode_meter(data).epochs]
+    return len(numbers) > len(set(numbers))
+
+
+def _is_good(one: SealAt, has_begun_again: bool) -> bool:
+    wrong = bill.MARKS_THAT_MOVE_NOTHING | (0 if has_begun_again else bill.FELL)
+    is_marked = one.code >= MARKED and one.code - MARKED & wrong
     is_read = one.seal.import_wh is not None or one.seal.export_wh is not None
     return not is_marked and is_read and one.seal.flags & 3 == reading.CLOCK_SYNCHRONISED
 

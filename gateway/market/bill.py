@@ -28,7 +28,10 @@ NAME = "gridseal-bill"
 BILL_BYTES = 64 * 1024 * 1024  # a month of one-minute seals of eight points
 LEAVES_BYTES = 32 * state.BUCKETS
 MARKED = 256  # result codes from here on are 256 + mark bits
-MARKS_THAT_MOVE_NOTHING = 1 | 2 | 4 | 8 | 32  # clock not synchronised or implausible, register fell or jumped, firmware
+# Clock not synchronised or implausible, register jumped, firmware not certified. A register that fell may have begun
+# again: whether its seal counts, the spans of its meter say (billing.py).
+MARKS_THAT_MOVE_NOTHING = 1 | 2 | 8 | 32
+FELL = 4
 _CLOCK = 3
 
 VerifyDigest = Callable[[bytes, bytes, bytes], bool]

@@ -60,7 +60,7 @@ def read(data, at):
     if major < 4:
         return (data[at:at + number] if major == 2 else data[at:at + number].decode()), at + number
     must(major == 4, "a value of another kind")
-    items = []
+    items: list = []
     while len(items) < number:
         item, at = read(data, at)
         items.append(item)
@@ -155,7 +155,7 @@ def check_seals(chain, after, blocks):
         for message, index, path in seals:
             must_include(message, index, facts[5] + 1, path, root)
             code = results[index - 1]
-            must(index and (code == 0 or code >= 256 and not code - 256 & 0b101111), "a seal that moves no energy")
+            must(index and (code == 0 or code >= 256 and not code - 256 & 0b101011), "a seal that moves no energy")
             agent, fields, payload = open_message(chain, after, message, "seal")
             must(fields[1] == message[9:17] and fields[2] in agent[7] and fields[14] & 3 == 2, "no seal that counts")
             rows.append((fields, sha(payload)))
