@@ -30,6 +30,7 @@ logger = logging.getLogger("gridseal.devices")
 SPACING = (0.8, 0.9)  # of an interval, from the beginning of a check to the next one's
 FIRST_S = 5  # label time after the start until the first check, at most
 LOOK_S = 1.0  # between two looks at a clock that may be held
+UNORDERED_MS = 15_000  # real time; with several view changes an area decides within it, or not at all
 SHORTEST_S, BUDGET_S = 5.0, 300.0  # real time that one pull may take
 
 
@@ -54,14 +55,13 @@ class Watch:
         self._in_ledger, self._submit = in_ledger, submit
         self._lines = {device.port: asyncio.Lock() for device in devices}
         self._again = {device.name: asyncio.Event() for device in devices}
-        self._unordered: dict[str, Report] = {}
-        # What was found is not in a block when the next check begins: the area decides nothing just now, and people
-        # must hear of it all the same.
+        self._unordered_ms: dict[str, int] = {}  # real time of the oldest report that is in no block yet
+        # None has come into a block for so long: the area decides nothing just now, and people must hear all the same.
         self.on_unordered: Callable[[Report], None] = lambda report: None
 
     def ordered(self, name: str) -> None:
         """A report of ours is in a block."""
-        self._unordered.pop(name, None)
+        self._unordered_ms.pop(name, None)
 
     def check_soon(self, name: str) -> None:
         """A device's next check is due now."""
@@ -106,8 +106,10 @@ class Watch:
                               found.offset, found.identity, edition, device.check_interval_s)
         signed = self._member.sign(codec.REPORT, codec.report_body(report), time_s)
         self._reports.trust(payload_hash(cose.parse(signed).payload))
-        self._unordered[device.name] = report
         await self._submit(signed)
+        now_ms = self._clock.monotonic_ms()
+        if now_ms - self._unordered_ms.setdefault(device.name, now_ms) > UNORDERED_MS:
+            self.on_unordered(report)
 
     def _judge(self, evidence: codec.Evidence) -> tuple[Any, int]:
         """In the ledger's thread, where the state stands still."""
