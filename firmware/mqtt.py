@@ -11,7 +11,7 @@ otherwise the broker would send it again for ever. Numbers in brackets name sect
 """
 
 from firmware.wire import cbor
-from firmware.wire.errors import Refused, check
+from firmware.wire.errors import check
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
 PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
@@ -24,6 +24,9 @@ WINDOW = 1024  # the most that may be in flight: the widest window of the outbox
 RETRY_MS, RETRY_MAX_MS = 500, 30000
 
 REFUSALS = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")  # 3.2.2.3
+# Bytes behind the head of what else a broker may send; SUBACK has one more for each subscription. The rest of the types
+# is the client's, or QoS 2's, which is never asked for.
+_SIZES = {CONNACK: 2, PUBACK: 2, SUBACK: 2, PINGRESP: 0}
 _CLOSED, _CONNECTING, _SUBSCRIBING, _UP = 0, 1, 2, 3
 _SUBSCRIBE_ID = 1  # publishes count from 2
 _FIRST_ID, _LAST_ID = 2, 0xFFFF
@@ -107,6 +110,7 @@ class Client:
             body_at, size = _head(data, at)
             if body_at is None:
                 break
+            self._check_head(data[at], size)
             if body_at + size - at > self._limit:
                 taken = self._skip(data, at, body_at, size, events, now_ms)
                 if not taken:
@@ -150,34 +154,37 @@ class Client:
         """A ping is due when nothing was sent, or nothing heard, for half of the time the broker allows."""
         return min(self._sent_ms, self._heard_ms) + self._keepalive_ms // 2
 
+    def _check_head(self, first, size):
+        """What a broker may send now, and how long it is: nobody waits for the rest of something else (2.2)."""
+        kind = first >> 4
+        check((self._state == _CONNECTING) == (kind == CONNACK), "malformed", "CONNACK, once and first", first)
+        if kind != PUBLISH:
+            check(first & 15 == 0 and kind in _SIZES, "malformed", "a packet of a broker's", first)
+            wanted = _SIZES[kind] + (len(self._subscriptions) if kind == SUBACK else 0)
+            check(size == wanted, "malformed", wanted, size)
+
     def _packet(self, first, body, events, now_ms):
         kind, flags = first >> 4, first & 15
         if kind == PUBLISH:
-            check(self._state >= _SUBSCRIBING, "malformed", "CONNACK", "PUBLISH")
             topic, number, payload_at = _publish_head(flags, body)
             if number is not None:
                 self._send(PUBACK << 4, number, now_ms)
             events.append(("message", topic, body[payload_at:]))
             return
-        check(flags == 0, "malformed", 0, first)  # 2.2.2
         if kind == CONNACK:
             self._on_connack(body, events, now_ms)
         elif kind == PUBACK:
-            check(len(body) == 2, "malformed", 2, len(body))
             number = int.from_bytes(body, "big")
             check(number in self._tokens, "malformed", "a packet in flight", number)
             events.append(("published", self._tokens.pop(number)))
         elif kind == SUBACK:
             self._on_suback(body, events)
-        elif kind == PINGRESP:
-            check(not body and self._state == _UP and self._answer_by_ms is not None, "malformed", "a ping", first)
+        else:
+            check(self._state == _UP and self._answer_by_ms is not None, "malformed", "a ping", first)
             self._answer_by_ms = None
-        else:  # the rest is the client's to send, or QoS 2, which is never asked for
-            raise Refused("malformed", "a packet of a broker's", first)
 
     def _on_connack(self, body, events, now_ms):
-        check(self._state == _CONNECTING and len(body) == 2 and body[0] <= 1, "malformed", "one CONNACK", bytes(body))
-        check(body[1] < len(REFUSALS), "malformed", len(REFUSALS), body[1])
+        check(body[0] <= 1 and body[1] < len(REFUSALS), "malformed", len(REFUSALS), bytes(body))
         if body[1]:
             events.extend(self._end("refused: " + REFUSALS[body[1]]))
             return
@@ -189,8 +196,7 @@ class Client:
         self._answer_by_ms = now_ms + ANSWER_MS
 
     def _on_suback(self, body, events):
-        check(self._state == _SUBSCRIBING and len(body) == 2 + len(self._subscriptions), "malformed",
-              2 + len(self._subscriptions), bytes(body))
+        check(self._state == _SUBSCRIBING, "malformed", "one SUBACK", bytes(body))
         check(int.from_bytes(body[:2], "big") == _SUBSCRIBE_ID, "malformed", _SUBSCRIBE_ID, bytes(body[:2]))
         for code in body[2:]:
             if code == 0x80:
@@ -203,7 +209,7 @@ class Client:
 
     def _skip(self, data, at, body_at, size, events, now_ms):
         """Answers a message over the limit as soon as its head is there; returns where to go on, 0 to wait."""
-        check(data[at] >> 4 == PUBLISH and self._state >= _SUBSCRIBING, "oversize", self._limit, size)
+        check(data[at] >> 4 == PUBLISH, "oversize", self._limit, size)
         if len(data) - body_at < min(size, 4 + TOPIC_BYTES):
             return 0
         topic, number, _ = _publish_head(data[at] & 15, data[body_at:body_at + min(size, 4 + TOPIC_BYTES)])

@@ -48,6 +48,7 @@ def run(seals, seconds, how):
     board.is_cut = how == "cut"
     runner = main.Runner(settings, board, clock)
     gc.collect()
+    in_use = gc.mem_alloc()
     gc.threshold(gc.mem_free() // 2)  # from here on little stays, and collecting takes time
     chains = runner.agent.book.chains
     end_ms = clock.monotonic_ms() + seconds * 1000
@@ -58,7 +59,8 @@ def run(seals, seconds, how):
     start_ms = time.ticks_ms()
     runner.run(is_over)
     found = runner.agent.status(clock.monotonic_ms())
-    found.update({"trimmed": runner.journal.trimmed, "ran_ms": time.ticks_diff(time.ticks_ms(), start_ms)})
+    found.update({"in_use": in_use, "trimmed": runner.journal.trimmed,
+                  "ran_ms": time.ticks_diff(time.ticks_ms(), start_ms)})
     print("REPORT", json.dumps(found))
     board.put_away()
     if how != "stay":
