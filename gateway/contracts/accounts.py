@@ -6,7 +6,8 @@ counts it. Everything else moves it between accounts: the sum of all balances is
     available = balance - deposit - held
 
 may fall below zero (a settlement does not ask), and then nothing can be ordered: a debt is paid first. An account
-exists from its first entry on; one that does not exist reads as empty.
+exists from its first entry on; one that does not exist reads as empty. Its address is its owner's first kid and stays
+when the operator replaces the owner's key (transactions.md 5): money, points and debts stay where they are.
 """
 
 from firmware.wire import cbor
@@ -30,6 +31,11 @@ def find(store: State, kid: bytes) -> AccountRecord | None:
     """The account of a kid, or None."""
     data = store.get(records.account_key(kid))
     return None if data is None else records.decode_account(data)
+
+
+def of(store: State, kid: bytes) -> bytes:
+    """The address of the account that a key signs for: its own kid, or the first key's that it came in the place of."""
+    return store.get(records.signs_key(kid)) or bytes(kid)
 
 
 def available_mc(account: AccountRecord) -> int:

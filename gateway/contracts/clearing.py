@@ -151,7 +151,7 @@ def _books(store: State, rules: Rules, found: Found
 
 def _why_not(store: State, owner: bytes, point: int) -> str | None:
     """What has changed since the order came: its owner's key was revoked, the point went to somebody else."""
-    sender, record = registry.agent_of(store, owner), registry.point_of(store, point)
+    sender, record = registry.signer_of(store, owner), registry.point_of(store, point)
     if sender is None or sender.revoked_height is not None:
         return "revoked"
     return None if record is not None and record.owner == owner else "not_its_point"

@@ -20,14 +20,14 @@ def first_of(store: State, found: Transaction) -> bytes | None:
     return None if data is None else cbor.decode(data)[0]
 
 
-def note(store: State, found: Transaction) -> None:
-    """Keeps the sender's will until the other's comes."""
-    key = _key(found)
-    waiting = [other for other in _waiting(store, found.sender) if store.get(other) is not None]
+def note(store: State, found: Transaction, side: bytes | None = None) -> None:
+    """Keeps the sender's will until the other's comes; `side`: the account that the sender signs for."""
+    key, kid = _key(found), found.sender if side is None else side
+    waiting = [other for other in _waiting(store, kid) if store.get(other) is not None]
     for other in waiting[:max(0, len(waiting) - WAITING + 1)]:
         store.delete(other)
-    store.put(key, cbor.encode([found.sender]))
-    store.put(consents_key(found.sender), cbor.encode([*waiting[-WAITING + 1:], key]))
+    store.put(key, cbor.encode([kid]))
+    store.put(consents_key(kid), cbor.encode([*waiting[-WAITING + 1:], key]))
 
 
 def drop(store: State, found: Transaction) -> None:

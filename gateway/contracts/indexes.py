@@ -38,13 +38,13 @@ def note_point(store: State, context: BlockContext, old: PointRecord | None, new
         _inherit(store, context, old.owner, new)
 
 
-def note_role(store: State, kid: bytes, record: AgentRecord, agent_of: Callable[[State, bytes], AgentRecord | None]
+def note_role(store: State, kid: bytes, record: AgentRecord, signer_of: Callable[[State, bytes], AgentRecord | None]
               ) -> None:
-    """A key of role grid came or was revoked: the first that still signs is the area's grid account."""
+    """A key of role grid came or was revoked: the first account that still has a key is the area's grid account."""
     if record.role != "grid":
         return
-    kids = _list(store, records.GRID_KEY)
-    known = [(other, agent_of(store, other)) for other in [*kids, *([] if kid in kids else [kid])]]
+    account, kids = accounts.of(store, kid), _list(store, records.GRID_KEY)
+    known = [(other, signer_of(store, other)) for other in [*kids, *([] if account in kids else [account])]]
     living = [other for other, found in known if found is not None and found.revoked_height is None]
     _put(store, records.GRID_KEY, living or kids[:1])
 

@@ -45,11 +45,11 @@ def withdraw(store: State, context: BlockContext, found: Transaction) -> None:
 def _is_agreed(store: State, found: Transaction, body: Money) -> bool:
     """Tells whether this is the second will; the first one is noted. Refused `not_permitted` for a third party,
     `duplicate` for the same one again."""
-    sides = [body.account, accounts.grid(store)]
-    check(found.sender in sides, "not_permitted", sides, found.sender)
+    sides, side = [body.account, accounts.grid(store)], accounts.of(store, found.sender)
+    check(side in sides, "not_permitted", sides, side)
     first = consents.first_of(store, found)
-    check(first != found.sender, "duplicate", "the other side", found.sender)
-    if {first, found.sender} >= set(sides):
+    check(first != side, "duplicate", "the other side", side)
+    if {first, side} >= set(sides):
         return True
-    consents.note(store, found)
+    consents.note(store, found, side)
     return False

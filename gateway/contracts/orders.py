@@ -21,6 +21,7 @@ BUY, SELL = 0, 1
 def order(store: State, context: BlockContext, found: Transaction) -> None:
     """Type 10; Refused `no_rules`, `outside_window`, `wrong_price`, `wrong_volume`, `unknown_point`, `not_its_point`,
     `wrong_mechanism`, `busy`, `both_sides`, `duplicate`, `insufficient_funds`."""
+    owner = accounts.of(store, found.sender)
     body = trading.decode_order_body(found.body)
     rules = rulesets.market(store, context.height)
     check_slot(store, context, body.slot_s, rules.open_s, rules.gate_s)
@@ -28,26 +29,27 @@ def order(store: State, context: BlockContext, found: Transaction) -> None:
     point = registry.point_of(store, body.point)
     check(point is not None, "unknown_point", "a registered point", body.point)
     assert point is not None
-    check(point.owner == found.sender, "not_its_point", point.owner, found.sender)
+    check(point.owner == owner, "not_its_point", point.owner, owner)
     check(rules.mechanism != "blind" or body.side == SELL, "wrong_mechanism", "a commit", body.side)
     made = OpenOrder(body.slot_s, body.scale, body.flow, body.form, body.side, body.point, id_of(found))
-    waiting = open_orders(store, found.sender)
+    waiting = open_orders(store, owner)
     check_beside(rules, waiting, made)
     held_mc = cost_mc(body.price, body.wh) if body.side == BUY else 0
-    accounts.check_available(store, found.sender, held_mc)
-    accounts.hold(store, found.sender, held_mc)
-    put_open(store, found.sender, [*waiting, made])
+    accounts.check_available(store, owner, held_mc)
+    accounts.hold(store, owner, held_mc)
+    put_open(store, owner, [*waiting, made])
     key = records.orders_key(body.slot_s, made.id[0] % records.SHARDS)
     store.put(key, records.encode_list([*orders_at(store, key), OrderRecord(
-        made.id, found.sender, body.point, body.scale, body.side, body.flow, body.form, body.price, body.wh,
+        made.id, owner, body.point, body.scale, body.side, body.flow, body.form, body.price, body.wh,
         context.height, held_mc)]))
 
 
 def cancel(store: State, context: BlockContext, found: Transaction) -> None:
     """Type 11, by the owner before the gate; Refused `not_included` for what is not open, `not_permitted` for a bid
     (its deposit answers for it), `outside_window`."""
+    owner = accounts.of(store, found.sender)
     order_id = trading.decode_cancel_body(found.body)
-    waiting = open_orders(store, found.sender)
+    waiting = open_orders(store, owner)
     at = next((index for index, entry in enumerate(waiting) if entry.id == order_id), None)
     check(at is not None, "not_included", "an open order", order_id)
     assert at is not None
@@ -59,8 +61,8 @@ def cancel(store: State, context: BlockContext, found: Transaction) -> None:
     assert mine is not None
     check(context.time_s < slot_s - rulesets.market(store, context.height).gate_s, "outside_window", slot_s,
           context.time_s)
-    accounts.release(store, found.sender, mine.held_mc)
-    put_open(store, found.sender, waiting[:at] + waiting[at + 1:])
+    accounts.release(store, owner, mine.held_mc)
+    put_open(store, owner, waiting[:at] + waiting[at + 1:])
     orders.remove(mine)
     put_list(store, key, orders)
 

@@ -12,7 +12,9 @@ from firmware.wire.state import AgentRecord, PointRecord
 from firmware.wire.transaction import Enrolment, PointEntry, Transaction
 from gateway.contracts import accounts, indexes, memo, metering
 from gateway.contracts.context import BlockContext, State
-from gateway.market.records import TOP_UP
+from gateway.market.records import TOP_UP, signs_key
+
+HOLDERS = ("participant", "grid")  # roles that have accounts
 
 
 def apply_genesis(store: State, context: BlockContext, enrolments: Sequence[list[object]],
@@ -30,6 +32,14 @@ def agent_of(store: State, kid: bytes) -> AgentRecord | None:
     """The registry's record of a kid, or None."""
     data = store.get(state.agent_key(kid))
     return None if data is None else memo.decode_agent(data)
+
+
+def signer_of(store: State, kid: bytes) -> AgentRecord | None:
+    """The record of the newest key that signs for a kid: itself, or what came in its place."""
+    record = agent_of(store, kid)
+    while record is not None and record.replaced_by is not None:
+        record = agent_of(store, record.replaced_by)
+    return record
 
 
 def point_of(store: State, point: int) -> PointRecord | None:
@@ -70,7 +80,7 @@ def _point_record(store: State, context: BlockContext, entry: PointEntry, kid: b
         is_same_meter = (old.maker, old.model, old.serial, old.ratio_num, old.ratio_den) == (
             entry.maker, entry.model, entry.serial, entry.ratio_num, entry.ratio_den)
         epoch = old.meter_epoch if is_same_meter else old.meter_epoch + 1
-    return PointRecord(*entry, kid, owner, epoch)
+    return PointRecord(*entry, kid, accounts.of(store, owner), epoch)
 
 
 def revoke(store: State, context: BlockContext, found: Transaction) -> None:
@@ -108,6 +118,8 @@ def replace_agent(store: State, context: BlockContext, found: Transaction) -> No
                 new = new._replace(start_import_wh=chain.import_wh, start_export_wh=chain.export_wh)
         metering.move_point(store, context, record, new)
         moved.append(new)
+    if old.role in HOLDERS:
+        store.put(signs_key(kid), accounts.of(store, old_kid))
     _put_agent(store, kid, _agent_record(wanted, old.owner, [record.point for record in moved], context.height))
     revoked_height = context.height if old.revoked_height is None else old.revoked_height
     _put_agent(store, old_kid, old._replace(revoked_height=revoked_height, replaced_by=kid))
@@ -135,4 +147,4 @@ def _put_agent(store: State, kid: bytes, record: AgentRecord) -> None:
         key = state.light_key(record.area)
         store.put(key, cbor.encode(state.decode_count(store.get(key)) + change))
     store.put(state.agent_key(kid), state.encode_record(record))
-    indexes.note_role(store, kid, record, agent_of)
+    indexes.note_role(store, kid, record, signer_of)

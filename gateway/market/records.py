@@ -278,6 +278,11 @@ def account_key(kid: bytes) -> bytes:
     return ACCOUNT + bytes(kid)
 
 
+def signs_key(kid: bytes) -> bytes:
+    """The account that a kid signs for since it replaced another key (8 bytes); no entry where it is its own."""
+    return b"signs/" + bytes(kid)
+
+
 def entry_key(kid: bytes, number: int) -> bytes:
     return b"entry/" + bytes(kid) + struct.pack(">I", number)
 

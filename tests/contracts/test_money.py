@@ -6,9 +6,9 @@ import pytest
 
 from firmware.wire import genesis, trading, transaction
 from firmware.wire.errors import Refused
-from gateway.contracts import accounts, consents, rulesets
+from gateway.contracts import accounts, consents, indexes, rulesets
 from gateway.market import records, rules
-from tests.contracts.area import MONEY_MC, Area, MarketWorld, area_of, refused
+from tests.contracts.area import FIRST_S, MONEY_MC, Area, MarketWorld, area_of, nonce_of, refused
 from tests.ledger.world import START_S, key, point_entry
 
 NOW_S = START_S + 120
@@ -193,3 +193,32 @@ def test_a_debt_stays_with_who_has_other_points(tmp_path: Path) -> None:
         sold = transaction.enrol_body(world.request("m8"), key("p1").kid, [point_entry(7)], "")
         assert area.block(NOW_S, world.tx(transaction.ENROL, sold)) == ["accepted"]
         assert (area.account("p0").balance_mc, area.account("p1").balance_mc) == (-1, MONEY_MC)
+
+
+def test_an_account_outlives_its_owners_key(tmp_path: Path) -> None:
+    """The operator replaces a participant's key: money, points, open orders and bids are the new key's to sign for."""
+    blind = {"mechanism": "blind"}
+    with area_of(tmp_path, market=blind) as area:
+        world, kid = area.world, key("p0").kid
+        late_s = FIRST_S - 900
+        assert area.block(late_s, world.commit("p0", 50000, 100), world.withdraw("p0", 5),
+                          world.order("p1", 1, 41000, 100)) == ["accepted"] * 3
+        new = world.request("n0", "participant")
+        assert area.block(late_s, world.tx(transaction.REPLACE_AGENT, [kid, new])) == ["accepted"]
+        assert area.block(FIRST_S - 600, world.reveal("p0", 50000, 100)) == ["revoked"]
+        body = trading.reveal_body(FIRST_S, 50000, 100, nonce_of("p0"))
+        again = transaction.enrol_body(world.request("m9"), key("n0").kid, [point_entry(9)], "")
+        assert area.block(FIRST_S - 600, world.tx(trading.REVEAL, body, "n0"), world.withdraw("p0", 5, sender="n0"),
+                          world.tx(transaction.ENROL, again), world.top_up("p0", 9, sender="p1"),
+                          world.top_up("n0", 9, sender="n0")) == ["accepted"] * 3 + ["not_permitted"] * 2
+        assert indexes.points_of(area.state, kid) == [1, 9], "whoever says the new kid means the same owner"
+        area.block(FIRST_S - 300)
+        assert [trade.buyer for trade in area.clearing().trades] == [kid]
+        assert area.account("p0").balance_mc == MONEY_MC - 5 and area.account("n0").entries == 0
+        assert area.block(FIRST_S, world.tx(transaction.REPLACE_AGENT, [key("n0").kid, world.request(
+            "n1", "participant")]), world.order("n1", 1, 41000, 10, FIRST_S + 3600, point=1)) == ["accepted"] * 2
+        grid = world.request("g1", "grid")
+        assert area.block(FIRST_S, world.tx(transaction.REPLACE_AGENT, [key("grid").kid, grid]),
+                          world.withdraw("p0", 6, sender="n1"), world.withdraw("p0", 6, sender="grid"),
+                          world.withdraw("p0", 6, sender="g1")) == ["accepted", "accepted", "revoked", "accepted"]
+        assert accounts.grid(area.state) == key("grid").kid and area.account("p0").balance_mc == MONEY_MC - 11
