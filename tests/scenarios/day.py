@@ -70,7 +70,9 @@ class Day(Demo):
 
 
 def make_day(folder: Path, *words: str) -> Day:
-    """A day from the words that one would type after `gridseal demo`."""
+    """A day from the words that one would type after `gridseal demo`; without a market unless they name one."""
+    if "--mechanism" not in words:
+        words = ("--mechanism", "none", *words)
     parser = argparse.ArgumentParser()
     demo_command.add_parser(parser.add_subparsers(dest="command"))
     return Day(parser.parse_args(["demo", "--json", "--folder", str(folder), *words]))

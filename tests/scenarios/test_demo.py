@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ def check_report(report: dict[str, Any], points: int, hours: int, replicas: int)
     assert held["certificates"] == held["height"] * replicas > 0
     assert report["proofs"] == {"tried": 3, "good": 3}
     assert report["good"] and report["settled"]
+    assert 0 < report["witnesses"]["k"] == report["witnesses"]["n"]
 
 
 def processes_of(folder: Path) -> list[list[str]]:
@@ -87,13 +89,38 @@ def processes_of(folder: Path) -> list[list[str]]:
     return found
 
 
+def check_market(report: dict[str, Any], hours: int) -> None:
+    """What issue and papers want of the market's day: slots from 01:00 on, the last one that ended is settled."""
+    sums = report["settlement"]
+    assert report["clearings"] == hours and report["trades"] >= hours
+    assert sums["sum_mc"] == 0 and sums["turnover_mc"] > 0 and sums["bought_wh"] == sums["sold_wh"] > 0
+    assert report["slots"]["settled"] == hours - 1 and report["slots"]["even"]
+    assert report["energies"]["equal"] and report["energies"]["worst_wh"] <= 1 and not report["energies"]["missing"]
+    assert report["bids"] == {"cells": 3 * hours, "equal": 3 * hours, "differing": []}
+    assert report["bill"]["verdict"] == "good" and report["bill"]["lines"] == hours - 1
+
+
+def check_alarm(report: dict[str, Any]) -> None:
+    """The one alteration made one alarm that names it, within an interval of fifteen minutes, and was cleared."""
+    assert len(report["alarms"]) == 1
+    alarm, done = report["alarms"][0], report["device"]["alteration"]
+    assert (alarm["device"], alarm["outcome"], alarm["kind"]) == ("bay-1", "MISMATCH", "value")
+    assert (alarm["item"], alarm["offset"]) == (done["file"], done["offset"]) and alarm["cleared"]
+    assert 0 <= report["device"]["raised_after_s"] <= 900 and 0 <= report["device"]["cleared_after_s"] <= 900
+
+
 @pytest.mark.slow
-def test_an_hour_of_four_replicas(tmp_path: Path) -> None:
+def test_three_hours_of_four_replicas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the blind auction, whose fills the paper's table determines; then the README's lines on what it left."""
     needs.program("mosquitto")
-    report = run_demo(tmp_path / "demo", "--hours", "1")
-    check_report(report, points=12, hours=1, replicas=4)
-    assert report["witnesses"]["n"] == 4, "four buses, an agent each"
+    report = run_demo(tmp_path / "demo", "--hours", "3", "--mechanism", "blind")
+    check_report(report, points=12, hours=3, replicas=4)
+    check_market(report, 3)
+    assert report["fills"] == {"cells": 9, "equal": 9, "differing": []}
+    check_alarm(report)
+    assert report["witnesses"]["n"] == 7, "an agent of each trader, three of the village"
     assert not processes_of(tmp_path)
+    check_lines_after(tmp_path)
     check_join(tmp_path / "demo")
     proof = tmp_path / "demo" / "reading-1.proof"
     damaged = bytearray(proof.read_bytes())
@@ -101,6 +128,19 @@ def test_an_hour_of_four_replicas(tmp_path: Path) -> None:
     proof.write_bytes(damaged)
     trust = ["--trust", str(tmp_path / "demo" / "area" / "genesis.cbor")]
     assert cli.main(["verify", "proof", str(proof), *trust]) == 1
+
+
+def check_lines_after(folder: Path) -> None:
+    """The README's lines on a finished demo's folder."""
+    text = (ROOT / "README.md").read_text()
+    block = re.search(r"<!-- after-demo -->\n```sh\n(.*?)```", text, re.S)
+    assert block, "the README has lost its lines to look into a demo"
+    for line in block.group(1).strip().splitlines():
+        words = line.split("#")[0].replace("gridseal-demo-1", "demo").split()
+        words = [sys.executable, "-m", "deploy.cli", *words[1:]] if words[0] == "./gridseal" else [
+            sys.executable, str(ROOT / words[1]), *words[2:]]
+        done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and done.stdout, f"{line}\n{done.stdout}{done.stderr}"
 
 
 def check_join(folder: Path) -> None:
@@ -126,8 +166,10 @@ def check_join(folder: Path) -> None:
 @pytest.mark.slow
 def test_without_a_broker_of_the_system(tmp_path: Path) -> None:
     pytest.importorskip("amqtt", reason=f"{needs.MISSING}amqtt (pip install 'gridseal[demo]')")
-    report = run_demo(tmp_path / "demo", "--hours", "1", "--embedded-broker", "--meters", "6")
-    check_report(report, points=6, hours=1, replicas=4)
+    report = run_demo(tmp_path / "demo", "--hours", "2", "--embedded-broker", "--meters", "6", "--no-tamper")
+    check_report(report, points=6, hours=2, replicas=4)
+    check_market(report, 2)
+    assert report["alarms"] == [] and report["device"]["reports"] > 0
     assert not processes_of(tmp_path)
 
 
@@ -137,7 +179,8 @@ def test_keeps_running_until_it_is_ended(tmp_path: Path, number: signal.Signals)
     """One replica, one agent; after the report all is up, made of commands only, and one signal ends all of it."""
     needs.program("mosquitto")
     folder = tmp_path / "demo"
-    words = command(folder, "--hours", "1", "--meters", "3", "--replicas", "1", "--keep-running")
+    words = command(folder, "--hours", "1", "--meters", "3", "--replicas", "1", "--mechanism", "none",
+                    "--keep-running")
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as playing:
         try:
             assert playing.stdout is not None
@@ -161,10 +204,10 @@ def test_ended_in_the_middle(tmp_path: Path, number: signal.Signals, code: int) 
     """Even by kill -9, which lets nobody clean up: the kernel tells the children."""
     needs.program("mosquitto")
     folder = tmp_path / "demo"
-    words = command(folder, "--hours", "24", "--meters", "3", "--replicas", "1")
+    words = command(folder, "--hours", "24", "--meters", "3", "--replicas", "1", "--mechanism", "none")
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as playing:
         try:
-            wait_until(lambda: len(read_list(folder / "area")) == 4)
+            wait_until(lambda: len(read_list(folder / "area")) == 7)
             playing.send_signal(number)
             assert playing.wait(60) == code
         finally:
@@ -188,7 +231,7 @@ def wait_until(is_so: Any) -> None:
 
 def test_one_path() -> None:
     """The demo has no way of its own through the house: it types commands, keeps the clock, reads ledger and truth."""
-    allowed = ("deploy", "gateway.ledger.reader", "sim_hardware.truth", "firmware.wire",
+    allowed = ("deploy", "gateway.ledger.reader", "gateway.market.records", "sim_hardware.truth", "firmware.wire",
                "firmware.crypto.openssl.verify_digest")
     seen = set()
     for path in sorted((ROOT / "deploy" / "demo").glob("*.py")):
