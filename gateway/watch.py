@@ -77,8 +77,6 @@ class Watch:
         while True:
             await self._wait(device.name, due_ms)
             started_ms = self._clock.now_ms()
-            if device.name in self._unordered:
-                self.on_unordered(self._unordered[device.name])
             try:
                 await self.check(device)
             except Refused as refused:  # busy: too much is under way; the next check comes

@@ -236,7 +236,7 @@ def test_an_area_that_decides_nothing(plant: Plant) -> None:
 
 
 def test_only_the_operator_reads_alarms(plant: Plant) -> None:
-    """A retained alarm is there; whoever else subscribes gets the chain's header, which comes after it, and no alarm."""
+    """A retained alarm is there; whoever else subscribes gets the chain's header, which comes after, and no alarm."""
     heard: queue.Queue[str] = queue.Queue()
     home = plant.folder / "laboratory"
     client = paho.Client(paho.CallbackAPIVersion.VERSION2, "curious")
