@@ -98,6 +98,8 @@ def _participant(path: Path, number: int, row: dict[str, Any]) -> Participant:
     if bool(row["plan"]) == bool(row["fixed"]):
         raise _wrong(path, number, "plan", "either a plan or rows [[participant.fixed]]",
                      "both" if row["plan"] else "nothing")
+    if row["plan"] and kind not in ("table4", "csv"):
+        raise _wrong(path, number, "plan", "table4:NAME or csv:FILE", row["plan"])
     if kind == "table4":
         try:
             own_side, plan = plans.of_table4(name)
@@ -114,8 +116,6 @@ def _participant(path: Path, number: int, row: dict[str, Any]) -> Participant:
         except OSError as error:
             raise _wrong(path, number, "plan", "csv: and a file that can be read", f"{name}: {error.strerror}"
                          ) from error
-    elif row["plan"]:
-        raise _wrong(path, number, "plan", "table4:NAME or csv:FILE", row["plan"])
     else:
         plan = plans.of_rows([Row(**one) for one in row["fixed"]])
     folder = path.parent / row["folder"]
