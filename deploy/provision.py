@@ -6,6 +6,7 @@ Nothing in it has a default secret: every key is made here, for this area, and r
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import certificate, cose, genesis, identity, topics, transaction
 
 REPLICA_PORT, API_PORT, BROKER_PORT = 7100, 7200, 8883
+QUIET_PORTS = (20_000, 32_000)  # below what Linux takes for outgoing connections and for port 0 (32,768 and above)
 REPLICAS = 64
 HOSTS = ("localhost", "127.0.0.1")
 
@@ -87,12 +89,17 @@ def make_identity(folder: Path, ca_key: certificates.ec.EllipticCurvePrivateKey,
 
 
 def free_ports(count: int) -> list[int]:
-    """Returns distinct ports on loopback that nobody listens on just now."""
+    """Returns distinct ports on loopback that nobody listens on just now, and that the system gives nobody by itself:
+    a port from its own range may be gone before its owner has started."""
+    chance = random.SystemRandom()
     with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
+        ports: list[int] = []
+        while len(ports) < count:
+            listener = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                listener.bind(("127.0.0.1", chance.randrange(*QUIET_PORTS)))
+                ports.append(int(listener.getsockname()[1]))
+        return ports
 
 
 def _fresh(folder: Path) -> None:
