@@ -151,8 +151,8 @@ def facts_of(name: str, record: records.DeviceRecord) -> dict[str, Any]:
 
 def overdue_facts(name: str, record: records.DeviceRecord) -> dict[str, Any]:
     """What an alarm says of a device that nobody reports on any more; since: its last report."""
-    return {"device": name, "state": RAISED, "outcome": codec.NO_DATA, "item": None, "kind": views.OVERDUE, "offset": None,
-            "since": views.time_text(record.time_s * 1000), "height": record.height}
+    return {"device": name, "state": RAISED, "outcome": codec.NO_DATA, "item": None, "kind": views.OVERDUE,
+            "offset": None, "since": views.time_text(record.time_s * 1000), "height": record.height}
 
 
 def _transaction(leaf: bytes) -> "transaction_codec.Transaction | None":

@@ -27,7 +27,7 @@ from tests.ledger.world import key
 KINDS = (Kind(7, "ssc-100", "2.0", "bay-1", 3001), Kind(7, "ssc-100", "2.0", "bay-2", 3001))
 ENERGIES = {1: [(4_200, 0), (5_125, 0)], 2: [(0, 9_000), (130, 4_999)], 3: [(3_000, 0), (2_750, 0)],
             4: [(812, 0), (640, 0)]}
-BROKEN_NAME = "<img src=x onerror=alert(1)>"
+MARKUP = "<img src=x onerror=alert(1)>\"'&amp;"
 
 
 class Shown:
@@ -137,11 +137,12 @@ def report(area: Area, name: str, outcome: str, item: str | None = None, kind: s
     certified = Certified(area.ledger.state_value)
     known = certified.known(name)
     assert known is not None
-    digests = list(known.digests)
+    digests: list[bytes] | None = list(known.digests) if outcome != codec.NO_DATA else None
     if outcome == codec.MISMATCH:
+        assert digests is not None
         digests[codec.ITEMS.index(item or "") - 1] = bytes(32)
-    body = codec.Report(name, digests, outcome, kind, area.now_s, bytes(32), item, offset, [known.model, name],
-                        certified.edition, 60)
+    body = codec.Report(name, digests, outcome, kind, area.now_s, bytes(32), item, offset,
+                        [known.model, name] if digests else None, certified.edition, 60)
     area.add(codec.REPORT, codec.report_body(body), "replica 0")
     assert area.block() == ["accepted"]
 
