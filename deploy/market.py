@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from deploy import places
 from deploy.trading import show, trade, wishes
 from firmware.wire.errors import REASONS
 from firmware.wire.trading import FLOWS, SCALES
@@ -34,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                            epilog="example: gridseal market recompute 120 --data area/r0/data")
     one.add_argument("height", type=int, help="of the block that cleared")
     one.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="a replica's data folder")
-    one.add_argument("--json", action="store_true", help="one JSON object instead of text")
+    places.add_usual(one)
     one.set_defaults(run=run)
 
 
