@@ -123,11 +123,14 @@ def main() -> int:
     parser.add_argument("--meters", type=int, default=12)
     parser.add_argument("--replicas", type=int, default=4)
     parser.add_argument("--brokers", type=int, default=1)
+    parser.add_argument("--mechanism", choices=("none", "knn", "blind"), default="none",
+                        help="with a market: the trader is a victim too (default none)")
     parser.add_argument("--folder", type=Path, help="default: a temporary one; it is kept when something is wrong")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     words = [word for name in ("hours", "meters", "replicas", "brokers")
              for word in (f"--{name}", str(getattr(args, name)))]
+    words += ["--mechanism", args.mechanism, "--no-tamper"]  # a check that its replica's death delays is late rightly
     folder = args.folder or Path(tempfile.mkdtemp(prefix="gridseal-kills-"))
     report, problems = run(args.seed, folder, args.kills, words, lambda text: print(text, file=sys.stderr, flush=True))
     print(json.dumps(report) if args.json else reports.table(report))
