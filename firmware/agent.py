@@ -49,8 +49,8 @@ HINTS = {  # what to do about a refusal that does not go away by itself
     "not_its_point": ": the point is enrolled for another agent",
     "wrong_meter_epoch": ": agent and operator have to tell the area that the meter was replaced (meter replace)",
     "wrong_area": ": area in the configuration is not the gateway's",
-    "fork": ": this key has signed another seal for that height. If the data folder was lost, restored or copied: a new "
-            "key takes over (enroll replace)",
+    "fork": ": this key has signed another seal for that height. Where the data folder was lost, restored or copied, a "
+            "new key takes over (enroll replace)",
 }
 SAVE_TRUST_MS = 10000  # a wait: trust may be this old after a crash, the next ack renews it
 # A wait between two headers of one witness interval that are checked: acks bring headers as well, and a certificate
