@@ -2,7 +2,8 @@
 "use strict";
 
 const EVERY_MS = 2000, TICK_MS = 250;
-let shownAt = performance.now();
+// The label clock as it was shown, when that was, and how fast it runs: a demo's clock may be held.
+let labelMs = 0, shownAt = 0, rate = 0;
 
 // Makes `old` like `fresh` and leaves alone what is: focus, places scrolled to and marked text stay.
 function become(old, fresh) {
@@ -20,10 +21,16 @@ function become(old, fresh) {
   }
 }
 
-// The label clock runs on between two answers, at its own speed.
-function tick() {
+function note() {
   const { nowMs, speed } = document.getElementById("now").dataset;
-  const now_s = Math.floor((Number(nowMs) + (performance.now() - shownAt) * Number(speed)) / 1000);
+  const now = performance.now(), most = Number(speed);
+  rate = shownAt ? Math.min(most, Math.max(0, (Number(nowMs) - labelMs) / (now - shownAt))) : most === 1 ? 1 : 0;
+  [labelMs, shownAt] = [Number(nowMs), now];
+}
+
+// Countdowns run on between two answers.
+function tick() {
+  const now_s = Math.floor((labelMs + (performance.now() - shownAt) * rate) / 1000);
   for (const place of document.querySelectorAll("[data-until-s]")) {
     const left = Math.max(0, Number(place.dataset.untilS) - now_s);
     const two = (number) => String(number % 60).padStart(2, "0");
@@ -38,12 +45,13 @@ async function refresh() {
     if (!answer.ok) throw new Error(String(answer.status));
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     become(document.body, fresh.body);
-    shownAt = performance.now();
+    note();
   } catch (error) {
     document.getElementById("link").textContent = "No answer from this gateway: the numbers above are old.";
   }
   setTimeout(refresh, EVERY_MS);
 }
 
+note();
 setTimeout(refresh, EVERY_MS);
 setInterval(tick, TICK_MS);

@@ -20,31 +20,32 @@ from gateway.market.records import AccountRecord, ClearingRecord, EntryRecord, O
 Get = Callable[[bytes], bytes | None]
 
 LOOKED = 4096  # entries looked at for one settlement: an account has a few of each slot, so years of them are too many
-BUY = 0
+TRADED = 48  # slots looked back through for the newest trade: two days of hours
 STATUS = {records.PROVISIONAL: "provisional", records.FINAL: "final"}
 _SETTLING = (records.TRADE, records.SUPPLY, records.BALANCE, records.CORRECTION)
 
 
 def market(get: Get, height: int, length_s: int, slot_s: int | None = None) -> dict[str, Any] | None:
     """What stands open for the next slot and what the last clearing made; or both of one slot, None where it has
-    neither. height: of the newest block; length_s: of a slot."""
+    neither. traded_s: the newest slot with trades. height: of the newest block; length_s: of a slot."""
     calendar = _calendar(get)
     versions = {name: _in_force(get, name, height + 1) for name in rules.NAMES}
     present: rules.Market | None = _read("market", versions["market"])
     tariff: rules.Tariff | None = _read("tariff", versions["tariff"])
-    opened = cleared = None
+    opened = cleared = traded_s = None
     if calendar is not None and present is not None:
         asked_s = calendar.clear_s if slot_s is None else slot_s
         if asked_s >= calendar.clear_s and not asked_s % length_s:
             opened = _open(get, present, tariff, asked_s)
         cleared = _cleared(get, tariff, calendar.clear_s - length_s if slot_s is None else slot_s)
+        traded_s = _traded_s(get, calendar.clear_s - length_s, length_s)
     if slot_s is not None and opened is None and cleared is None:
         return None
     return {"is_running": calendar is not None, "slot_length_s": length_s,
             "mechanism": present.mechanism if present else None,
             "rules": {name: version.version if version else None for name, version in versions.items()},
             "next_s": dict(zip(("clear", "provisional", "final"), calendar)) if calendar else None,
-            "open": opened, "cleared": cleared}
+            "traded_s": traded_s, "open": opened, "cleared": cleared}
 
 
 def settlement(get: Get, height: int, length_s: int, stored: Iterable[bytes], slot_s: int | None = None
@@ -137,6 +138,17 @@ def _cleared(get: Get, present: rules.Tariff | None, slot_s: int) -> dict[str, A
                        "refused": [{"order": order.hex(), "reason": REASONS[number]} for order, number in book.refused]}
                       for book in found.books],
             "trades": [_trade(trade) for trade in found.trades]}
+
+
+def _traded_s(get: Get, slot_s: int, length_s: int) -> int | None:
+    """The newest slot with trades, if it is one of the last TRADED."""
+    for at in range(TRADED):
+        data = get(records.clearing_key(slot_s - at * length_s)) if slot_s >= at * length_s else None
+        if data is None:
+            return None
+        if records.decode_clearing(data).trades:
+            return slot_s - at * length_s
+    return None
 
 
 def _trade(trade: TradeRecord) -> dict[str, Any]:

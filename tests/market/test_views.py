@@ -43,7 +43,7 @@ def test_before_there_is_a_market(tmp_path: Path) -> None:
     area = MarketArea(MarketWorld(1), tmp_path)
     found = market(area)
     assert found == {"is_running": False, "slot_length_s": 3600, "mechanism": None, "next_s": None, "open": None,
-                     "cleared": None, "rules": dict.fromkeys(("market", "tariff", "vee", "credit"))}
+                     "traded_s": None, "cleared": None, "rules": dict.fromkeys(("market", "tariff", "vee", "credit"))}
     assert settlement(area) is None
     assert views.market(area.ledger.state_value, 0, 3600, FIRST_S) is None
     assert accounts(area)["sum_mc"] == accounts(area)["minted_mc"] == MONEY_MC
@@ -75,6 +75,8 @@ def test_a_slot_open_and_cleared(tmp_path: Path) -> None:
         assert [(row["buyer"], row["seller"], row["wh"]) for row in cleared["trades"]] == [
             (key("p0").kid.hex(), key("p1").kid.hex(), 500)]
         assert cleared["wh"] == 500 and cleared["orders"] == 3
+        area.block(FIRST_S + SLOT_S - 300)
+        assert market(area)["cleared"]["trades"] == [] and market(area)["traded_s"] == FIRST_S
         for slot_s in (FIRST_S - SLOT_S, FIRST_S + 1, FIRST_S + SLOT_S + 7, 0):
             assert views.market(area.ledger.state_value, area.ledger.height(), 3600, slot_s) is None, slot_s
 

@@ -44,7 +44,7 @@ def get_json(page: Page, path: str) -> dict[str, Any]:
 def test_market(page: Page) -> None:
     found = get_json(page, "api/market")
     first_s = page.area.first_s
-    assert list(found) == ["is_running", "slot_length_s", "mechanism", "rules", "next_s", "open", "cleared"]
+    assert list(found) == ["is_running", "slot_length_s", "mechanism", "rules", "next_s", "traded_s", "open", "cleared"]
     assert found["mechanism"] == "knn" and found["slot_length_s"] == 3600 and found["is_running"]
     assert found["next_s"] == {"clear": first_s + 4 * 3600, "provisional": first_s + 2 * 3600,
                                "final": first_s + 2 * 3600}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -35,8 +36,17 @@ class Shown:
 
     def __init__(self, area: Area):
         self.area, self.stores = area, Stores(area.ledger, area.folder)
-        self.now_ms = area.now_s * 1000
+        self._clock = area.now_s * 1000, 0.0, 0  # label, when it was set, how much faster it runs
         self.changes: dict[str, Any] = {}
+
+    def set_clock(self, time_s: int, rate: int = 0) -> None:
+        """Labels run from here on; 0: they stand."""
+        self._clock = time_s * 1000, time.monotonic(), rate
+
+    @property
+    def now_ms(self) -> int:
+        label_ms, since_s, rate = self._clock
+        return label_ms + int((time.monotonic() - since_s) * 1000) * rate
 
     def status(self) -> dict[str, Any]:
         stand = self.area.ledger.stand()
