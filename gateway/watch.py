@@ -1,7 +1,7 @@
 """Makes device reports: pulls each configured device from time to time, judges it, signs what was found, sends it.
 
 Times are labels (dispatch.md: `check_interval`), with jitter so that the devices of an area are not all asked at once:
-a check begins when eight to nine tenths of the interval are over, so that pull and ordering fit into it. A pull is
+a check begins when seven to eight tenths of the interval are over, so that pull and ordering fit into it. A pull is
 work of the loop's own tasks; devices on one line take turns. What comes of a report is decided on chain; one that was
 refused there because the certified versions had changed meanwhile is made again at once.
 """
@@ -27,7 +27,7 @@ from gateway.shelf import Shelf
 
 logger = logging.getLogger("gridseal.devices")
 
-SPACING = (0.8, 0.9)  # of an interval, from the beginning of a check to the next one's
+SPACING = (0.7, 0.8)  # of an interval, from the beginning of a check to the next one's
 FIRST_S = 5  # label time after the start until the first check, at most
 LOOK_S = 1.0  # between two looks at a clock that may be held
 UNORDERED_MS = 15_000  # real time; with several view changes an area decides within it, or not at all
