@@ -88,7 +88,7 @@ def problems_of(report: dict[str, Any], killed: list[str]) -> list[str]:
     if not report["good"]:
         found.append(f"truth {report['truth']}, replicas {report['replicas']}, proofs {report['proofs']}")
     for row in report["processes"]:
-        if row["pid"] is None:
+        if row["pid"] is None and row["exit_code"] != 0:
             found.append(f"{row['name']} is down ({row['exit_code']})")
         if row["starts"] != 1 + killed.count(row["name"]):
             found.append(f"{row['name']} was started {row['starts']} times and killed {killed.count(row['name'])}")

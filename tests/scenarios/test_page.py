@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from deploy.gateway import replica_status
 from deploy.supervisor import environment
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import identity, topics
+from gateway.api import views
 from tests import needs
 from tests.scenarios.browser import Browser
 from tests.scenarios.test_demo import command
@@ -76,6 +78,34 @@ def cells(browser: Browser) -> list[list[str]]:
     """Text, class and markup of every cell."""
     return list(browser.value("""[...document.querySelectorAll('td')]
         .map((one) => [one.textContent, one.className, one.innerHTML])"""))
+
+
+@pytest.mark.slow
+def test_market_witnesses_and_devices(area: Path, browser: Browser) -> None:
+    """What the demo has traded, settled, co-signed and found, as the API says it."""
+    api = f"http://{replica_status(home(area))['api']}/"
+    browser.look(*LOOKS["light"])
+    browser.open(api)
+    market, settled, accounts, devices = (json.load(urllib.request.urlopen(f"{api}api/{name}", timeout=10))
+                                          for name in ("market", "settlement", "accounts", "devices"))
+    assert browser.text("#mechanism") == market["mechanism"] == "knn"
+    assert settled["sum_mc"] == 0 and settled["bought_wh"] == settled["sold_wh"] > 0 and settled["trades"]
+    assert [browser.text(f"#{name}") for name in ("sum", "turnover", "bought", "surplus")] == [
+        "0.00000", views.money_text(settled["turnover_mc"]), views.energy_text(settled["bought_wh"]),
+        views.energy_text(settled["surplus_wh"])]
+    amounts = [views.money_text(one["amount_mc"]) for one in [*settled["points"], settled["grid"]]]
+    assert browser.value("[...document.querySelectorAll('#settled tr')].map((row) => row.cells[row.cells.length - 2]"
+                         ".innerText)") == amounts
+    assert accounts["sum_mc"] == accounts["minted_mc"] > 0
+    assert browser.value("document.querySelectorAll('#balances tr').length") == len(accounts["accounts"])
+    witnesses = replica_status(home(area))["witnesses"]
+    assert 0 < witnesses["k"] <= witnesses["n"]
+    browser.wait_for(f"document.querySelector('[data-field=witnesses]').innerText === "
+                     f"'{witnesses['k']} of {witnesses['n']}'")
+    past = devices["alarms"]["past"][-1]
+    assert (past["outcome"], past["item"] is not None, devices["alarms"]["raised"]) == ("MISMATCH", True, [])
+    found = browser.value("[...document.querySelector('#past').lastElementChild.cells].map((cell) => cell.innerText)")
+    assert found[:5] == [past["device"], past["outcome"], past["item"], past["kind"], views.number_text(past["offset"])]
 
 
 @pytest.mark.slow
