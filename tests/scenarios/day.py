@@ -100,8 +100,9 @@ async def play(day: Day, trouble: Callable[[Day], Awaitable[None]]) -> dict[str,
 
 
 def is_whole(status: dict[str, Any], replicas: int) -> bool:
-    """All processes live or have done their work, all replicas answer and see each other, and at most f of them wait for the next view: who
-    lost patience alone may not vote in the present view any more (pbft.md 3.6), but takes part in every block."""
+    """All processes live or have done their work, all replicas answer and see each other, and at most f of them wait
+    for the next view: who lost patience alone may not vote in the present view any more (pbft.md 3.6), but takes part
+    in every block."""
     return (all(row["pid"] is not None or row["exit_code"] == 0 for row in status["processes"])
             and len(status["replicas"]) == replicas
             and all("silent" not in one and not any("not connected" in peer["state"] for peer in one["replicas"])

@@ -29,11 +29,11 @@ LOOKS = {"light": (1200, 900, "light"), "dark": (1200, 900, "dark"), "phone": (3
 
 @pytest.fixture(scope="module")
 def area(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The folder of a demo that has played an hour and keeps running."""
+    """The folder of a demo that has played two hours and keeps running."""
     needs.program("mosquitto")
     needs.browser()
     folder = tmp_path_factory.mktemp("page") / "demo"
-    words = command(folder, "--hours", "1", "--meters", "6", "--replicas", "1", "--keep-running")
+    words = command(folder, "--hours", "2", "--meters", "6", "--replicas", "1", "--keep-running")
     with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True) as playing:
         try:
             assert playing.stdout is not None
