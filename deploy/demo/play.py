@@ -146,7 +146,7 @@ class Demo:
                                                               self.ports[bus.name]))
             await asyncio.to_thread(self.type, "enroll", "approve", str(home), *area, *points,
                                     *self.players.owner_words(bus.owner), *clock)
-        self.say(f"enrolled {len(self.buses)} agents for {self.args.meters} points")
+        self.say(f"enrolled {len(self.buses)} agents for {self.args.meters} points: {world.origin(self.args.meters)}")
         await asyncio.to_thread(self.players.open_market)
         await asyncio.to_thread(self.players.certify)
         for bus in self.buses:

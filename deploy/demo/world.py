@@ -63,6 +63,13 @@ def make_buses(meters: int) -> list[Bus]:
             for index, (owner, points) in enumerate(groups)]
 
 
+def origin(meters: int) -> str:
+    """Says what drives the points."""
+    paper = min(meters, len(TRADERS))
+    return (f"{', '.join(TRADERS[:paper])} by the paper's table"
+            + (f", the other {meters - paper} generated load, sun and wind" if meters > paper else ""))
+
+
 def chain_parameters(speed: int) -> dict[str, int]:
     """Returns the chain parameters of a demo chain: bounds that compare labels grow with the speed (ledger.md)."""
     usual = genesis.parameters()
