@@ -68,7 +68,7 @@ def whole_agent(version: str, made: Compiled, area: Area, name: str) -> tuple[in
         if child.returncode or report is None:
             return False
         is_enough = report["heights"][0][2] >= acked + SEALS
-        acked, in_use = report["heights"][0][2], report["in_use"]
+        acked, in_use = report["heights"][0][2], report["in_use"][0]
         return bool(is_enough)
 
     return bisect(runs, 32 * 1024, HIGHEST), in_use

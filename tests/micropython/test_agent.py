@@ -34,6 +34,7 @@ WAIT_S = 150  # of real time; ten seconds are what the clock asks for
 CUT_CODE = 42
 # With its code in RAM, as .mpy files: what it needs today and a tenth more. A board of 56 KiB wants the code in flash.
 AGENT_HEAP = 176 * 1024
+GROWTH_BYTES = 4096  # twenty seals wait for their ack at one moment and none at another
 SCRIPT = ROOT / "tests" / "micropython" / "scripts" / "agent.py"
 NAMES = ("stock-1.23", "stock-1.27", "board-1.29")
 
@@ -127,6 +128,13 @@ def test_acks_are_checked_and_the_journal_given_up(scene: tuple[Area, dict[str, 
         assert (journal.dropped, journal.damaged) == (0, 0)
         # the trim mark is on flash with the record after it
         assert journal.used_sectors() in (report["journal_sectors_used"], report["journal_sectors_used"] + 1)
+
+
+def test_a_board_holds_no_more_after_two_hundred_polls_than_after_fifty(scene: tuple[Area, dict[str, Run]]) -> None:
+    """Bytes in use after a whole collection, at each quarter of the run: unacked seals differ, nothing grows."""
+    used = scene[1][NAMES[2]].report["in_use"]
+    print("the whole agent: bytes in use at the start and at each quarter", used)
+    assert len(used) >= 4 and max(used[2:]) - used[1] <= GROWTH_BYTES, used
 
 
 def test_a_witness_signature_is_saved_before_it_is_sent(scene: tuple[Area, dict[str, Run]]) -> None:

@@ -48,13 +48,17 @@ def run(seals, seconds, how):
     board.is_cut = how == "cut"
     runner = main.Runner(settings, board, clock)
     gc.collect()
-    in_use = gc.mem_alloc()
+    in_use = [gc.mem_alloc()]
     gc.threshold(gc.mem_free() // 2)  # from here on little stays, and collecting takes time
     chains = runner.agent.book.chains
     end_ms = clock.monotonic_ms() + seconds * 1000
 
     def is_over():
-        return min([chains[point].acked for point in chains]) >= seals or clock.monotonic_ms() > end_ms
+        acked = min([chains[point].acked for point in chains])
+        if len(in_use) * seals // 4 < acked:
+            gc.collect()
+            in_use.append(gc.mem_alloc())
+        return acked >= seals or clock.monotonic_ms() > end_ms
 
     start_ms = time.ticks_ms()
     runner.run(is_over)
