@@ -7,10 +7,11 @@ the connection is gone for a whole pause, the next broker of the list is tried.
 from __future__ import annotations
 
 import queue
+import socket
 import ssl
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import paho.mqtt.client as mqtt
@@ -134,6 +135,7 @@ class Line:
 
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"{self._sender.kid.hex()}-{self._name}")
         client.on_message = take
+        client.on_socket_open = _hurry
         client.on_subscribe = lambda *_args: ready.put(True)
         client.on_connect = lambda made, *_args: made.subscribe(reply, 1)
         if urlsplit(url).scheme == "mqtts":
@@ -141,6 +143,11 @@ class Line:
             client.tls_set(str(self._sender.ca), str(home / "tls.crt"), str(home / "tls.key"),
                            tls_version=ssl.PROTOCOL_TLS_CLIENT)
         return client, ready
+
+
+def _hurry(_client: object, _data: object, line: Any) -> None:
+    """Else the system holds a message back until the one before it is acknowledged: 40 ms of each answer."""
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def check_receipt(receipt: ack.Receipt, item: ack.ItemProof, chain: genesis.Genesis, chain_id: bytes) -> Outcome:

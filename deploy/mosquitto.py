@@ -40,6 +40,7 @@ require_certificate true
 use_identity_as_username true
 tls_version tlsv1.2
 allow_anonymous false
+set_tcp_nodelay true
 acl_file {folder / "acl"}
 max_packet_size {PACKET_BYTES}
 memory_limit {MEMORY_BYTES}

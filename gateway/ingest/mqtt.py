@@ -174,6 +174,7 @@ class Link:
 
         def connect() -> Stream:
             sock = socket.create_connection((self._host, self._port), CONNECT_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # an answer does not wait for acknowledgements
             return Stream(sock, self._version == 4, context, self._host)
 
         client = _Client(connect, client_id=client_id, protocol=protocol, manual_ack=True,

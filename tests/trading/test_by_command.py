@@ -249,7 +249,11 @@ def test_a_slot_from_orders_to_settlement(tmp_path: Path) -> None:
     rows = {(one["account"], one["kind"]): one for one in found["settlement"]["entries"]}
     assert found["settlement"]["sum_mc"] == 0 and len(rows) == 3
     bought, sold = rows[area.kids["anna"], "trade"], rows[area.kids["mill"], "trade"]
-    assert bought["amount_mc"] < 0 < sold["amount_mc"] and bought["matched_wh"] == sold["matched_wh"] > 0
+    # 004's rule by hand, mc times Wh / 1000: m = min(used, generated), retail 0.6, wheeling 0.02, buyback 0.38
+    used, generated = energies[1]["import_wh"], energies[2]["export_wh"]
+    assert bought["matched_wh"] == sold["matched_wh"] == used < generated
+    assert abs(bought["amount_mc"] + used * (price + 2_000) / 1000) <= 1
+    assert abs(sold["amount_mc"] - (used * price + (generated - used) * 38_000) / 1000) <= 1
     assert anna["balance_mc"] == 100 * MC + bought["amount_mc"] and mill["balance_mc"] == sold["amount_mc"]
     assert anna["credit"]["buyer"] is not None and mill["credit"]["seller"] is not None
 
