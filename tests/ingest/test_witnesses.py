@@ -107,6 +107,16 @@ def test_who_came_late_in_an_interval_does_not_hide_the_others() -> None:
     assert room.witnesses.count() == Count(7, 1, 3), "an interval that is over is not shown any more"
 
 
+def test_a_header_of_before_its_enrolment_is_no_fault_and_no_witness() -> None:
+    room = Room(A, enrolled_height=6)
+    first = room.block(5)
+    assert room.reason(A, sign(A, first)) == "taken" and not room.witnesses.has_news()
+    assert (room.witnesses.early, room.looked) == (1, 0)
+    assert room.reason(A, sign(A, top(5, root=b"\1" * 32))) == "wrong_header", "another truth is evidence all the same"
+    room.block(6)
+    assert room.reason(A, sign(A, room.headers[6])) == "taken" and room.witnesses.has_news()
+
+
 def test_a_high_s_is_kept_with_the_low_one() -> None:
     room = Room(A)
     message = sign(A, room.block(5))
@@ -119,7 +129,6 @@ def test_a_high_s_is_kept_with_the_low_one() -> None:
     ("revoked", lambda one: sign(A, one), {"revoked_height": 4}),
     ("wrong_area", lambda one: sign(A, one), {"area": "south"}),
     ("not_permitted", lambda one: sign(A, one), {"role": "auditor"}),
-    ("not_enrolled", lambda one: sign(A, one), {"enrolled_height": 6}),
     ("oversize", lambda one: sign(A, one) + bytes(100), {}),
     ("malformed", lambda one: sign(A, one)[:-1], {}),
     ("malformed", lambda one: A.sign(b"\x80", "witness"), {}),
