@@ -190,3 +190,23 @@ def test_accounts_with_buying_and_selling_apart(tmp_path: Path) -> None:
     assert ann["available_mc"] == ann["balance_mc"] - ann["held_mc"]
     assert ann["balance_mc"] == BALANCE_MC - ann["spent_mc"] + ann["earned_mc"]
     area.ledger.close()
+
+
+def test_credit_of_each_side_is_its_own_mean() -> None:
+    record = records.AccountRecord(key("ann").kid, -5, 190_001, 2, 0, 0, 3, 4, 7, 100, 95)
+    found = views.accounts({}.get, 1, [records.encode(record)])
+    assert found == {"grid": None, "minted_mc": 0, "sum_mc": -5, "accounts": [{
+        "address": key("ann").kid.hex(), "balance_mc": -5, "credit": {"buying": 95_000, "selling": None},
+        "scores": {"buying": 2, "selling": 0}, "role": None, "points": [], "available_mc": -12, "deposit_mc": 3,
+        "held_mc": 4, "spent_mc": 100, "earned_mc": 95, "entries": 7}]}
+
+
+def test_an_accounts_first_entry_counts(tmp_path: Path) -> None:
+    """Nobody has a balance, no meter has said anything: the slot is settled with what is missing."""
+    with area_of(tmp_path, owners=2, money_mc=0, vee={"provisional_s": 300, "final_s": 600}) as area:
+        area.block(FIRST_S + SLOT_S + 600)
+        found = settlement(area)
+        assert found is not None and found["sum_mc"] == 0 and found["grid"]["amount_mc"] == 0
+        assert [(row["quality"], row["import_wh"], row["amount_mc"]) for row in found["points"]] == [
+            ("missing", None, 0)] * 2
+        assert [row["account"] for row in found["points"]] == [key("p0").kid.hex(), key("p1").kid.hex()]
