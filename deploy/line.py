@@ -81,7 +81,7 @@ class Line:
             resend = min(end, time.monotonic() + resend_s)
             while (left_s := resend - time.monotonic()) > 0:
                 try:
-                    found = self._read(self._inbox.get(timeout=left_s), wanted)
+                    found = self.read(self._inbox.get(timeout=left_s), wanted)
                 except queue.Empty:
                     break
                 if found is not None:
@@ -91,7 +91,8 @@ class Line:
                 self._client = self._connect()
         raise NoAnswer(f"no certified receipt in {wait_s:.0f} s; is a gateway of this area running?")
 
-    def _read(self, data: bytes, wanted: cose.Signed) -> Outcome | None:
+    def read(self, data: bytes, wanted: cose.Signed) -> Outcome | None:
+        """What a receipt proves of the wanted transaction; None when it is about others; Refused."""
         receipt = ack.decode_receipt(data)
         payload_hash = seal.payload_hash(wanted.payload)
         for item in receipt.items:

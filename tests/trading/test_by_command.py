@@ -2,14 +2,22 @@
 
 import contextlib
 import json
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from deploy.clock import SharedClock
 from deploy.demo import world
+from deploy.operator import Person
+from deploy.supervisor import read_list
 from deploy.trading import table4
+from firmware.wire import ack, cose, seal, trading
+from firmware.wire.errors import Refused
+from gateway.ledger.proofs import prove_items
+from gateway.ledger.reader import Reader
 from tests import needs
 from tests.trading.area import DAY_S, HOUR_S, TRADER, Area, process, running, until
 
@@ -130,6 +138,32 @@ def test_rules_are_amended_from_a_block_on(blind: Area) -> None:
     assert code == 1 and text["published"][0]["result"] == "backdated"
 
 
+def test_a_receipt_proves_its_own_transaction_only(blind: Area) -> None:
+    """A gateway that lies says of ours what a block says of another."""
+    person = Person.open(Path(blind.home("mill")))
+    body = trading.cancel_body(bytes(32))
+    sent, other = (cose.parse(person.sign(trading.CANCEL, body, SharedClock(blind.clock[1]))) for _ in range(2))
+    with person.line(person.area, person.brokers) as line:
+        outcome = line.submit(cose.assemble(*sent))
+        with contextlib.closing(Reader.open(blind.data)) as reader:
+            place = reader.transaction_place(seal.payload_hash(sent.payload))
+            assert place is not None and (outcome.height, outcome.reason) == (place[1], "not_included")
+            proof = prove_items(reader, place[0], place[1], [place[2]])
+        (item,) = proof.items
+
+        def receipt(signed: cose.Signed, **changes: object) -> bytes:
+            made = ack.ItemProof(seal.payload_hash(signed.payload), signed.signature, place[2], item.size, item.path)
+            return ack.encode_receipt(ack.Receipt(proof.header, proof.certificate, proof.meta, proof.meta_path,
+                                                  proof.results, [made._replace(**changes)]))
+
+        assert line.read(receipt(sent), sent) == outcome
+        assert line.read(receipt(sent), other) is None
+        for forged, signed in ((receipt(other), other), (receipt(sent, path=[]), sent),
+                               (receipt(sent, signature=other.signature), sent), (receipt(sent, size=1), sent)):
+            with pytest.raises(Refused, match="not_included"):
+                line.read(forged, signed)
+
+
 def test_a_sealed_slot_with_one_bid_that_is_never_opened(blind: Area) -> None:
     slot_s = next_slot(blind)
     before = {name: blind.account(name) for name in ("anna", "bert")}
@@ -173,6 +207,7 @@ def test_a_sealed_slot_with_one_bid_that_is_never_opened(blind: Area) -> None:
 
 
 def test_a_trader_killed_between_commit_and_reveal_goes_on(blind: Area) -> None:
+    """The broker is killed as well; both are back before the gate."""
     slot_s = next_slot(blind)
     sell(blind, slot_s)
     config = blind.folder / "trade.toml"
@@ -190,11 +225,12 @@ def test_a_trader_killed_between_commit_and_reveal_goes_on(blind: Area) -> None:
     nonce = json.loads(note.read_text())["nonce"]
     assert blind.show(slot_s)["book"]["bids"][0]["revealed"] is False
     with process(log, *words) as second:
+        os.kill(next(row["pid"] for row in read_list(blind.area) if row["kind"] == "broker"), signal.SIGKILL)
         blind.run_to(slot_s - 580)
         until("it ends, since no slot is left", lambda: second.poll() is not None)
         assert second.returncode == 0
     assert json.loads(note.read_text())["nonce"] == nonce and _codes(note) == {"commit": 0, "reveal": 0}
-    (line,) = [json.loads(text) for text in log.read_text().splitlines()]
+    (line,) = [json.loads(text) for text in log.read_text().splitlines() if text.startswith("{")]
     assert (line["result"], line["slot_s"], line["price_mc"], line["wh"]) == ("accepted", slot_s, 47_000, 3000)
     assert set(line["steps"]) == {"commit", "reveal"}
     (found,) = blind.show(slot_s)["book"]["bids"]

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from deploy.clock import ClockKeeper
 from deploy.trading import plans
 from deploy.trading.notes import MISSED, Notes
 from deploy.trading.settings import FOREVER_S, Participant, Settings
+from deploy.trading.trade import FOREVER_MS, Desk
 from deploy.trading.trader import LOOK_S, RETRY_S, TRIES, Duty, Present, Trader
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import cose, identity, trading, transaction
@@ -199,3 +201,12 @@ def test_old_notes_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(6):
         rig.do(SLOT_S - 900 + 3600 * number)
     assert rig.notes.slots() == [SLOT_S + 3600 * number for number in (3, 4, 5)]
+
+
+def test_the_clock_waits_for_the_earliest_of_all(tmp_path: Path) -> None:
+    keeper = ClockKeeper(tmp_path / "clock", 1000, 600, ["trader"])
+    people = [Participant(name, tmp_path, 1, "buy", ROWS, 0, 0, 0, 0) for name in ("anna", "bert")]
+    desk = Desk(Settings(tmp_path, 0, FOREVER_S, people), str(tmp_path / "clock"), "trader", False)
+    for name, due_ms, slowest_ms in (("anna", 90_000, 1000), ("bert", 50_000, 50_000), ("bert", FOREVER_MS, 90_000)):
+        desk.set_due(name, due_ms)
+        assert keeper.slowest_ms() == slowest_ms
