@@ -72,7 +72,7 @@ def test_collecting_at_every_turn_changes_nothing(name: str, tmp_path: Path, boa
     """A pointer that the collector does not see is found so: signatures, CBOR and strings under constant collection."""
     script = tmp_path / name
     script.write_text("import gc\ngc.threshold(2048)\n" + (HERE / name).read_text())
-    under_pressure = outcome(board, script, 256 * 1024)
+    under_pressure = outcome(board, script, 512 * 1024)  # sources are compiled in it
     assert under_pressure == outcome(stock("1.27"), HERE / name, 0)
     assert under_pressure[0] == 0 and len(under_pressure[1]) > 2000
 
