@@ -37,7 +37,8 @@ def blind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Area]:
             area.enroll(f"agent-{point}", point=point, owner=name)
         for name in ("anna", "bert"):
             area.top_up(name, "100")
-        area.publish({"market": {"mechanism": "blind"}, "vee": {"provisional_s": 600, "final_s": 1200}})
+        area.publish({"market": {"mechanism": "blind"}, "tariff": {"buyback": 39_000},
+                      "vee": {"provisional_s": 600, "final_s": 1200}})
         yield area
 
 
