@@ -11,6 +11,9 @@ WORDS = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "u64": 4, "s64": 4}  
 INTEGER_BITS = 63  # what a signed CBOR integer may carry; a register beyond is no value
 NOT_A_NUMBER = "nan"
 OUT_OF_RANGE = "implausible"
+NOT_IMPLEMENTED = "not_implemented"  # the device says so itself, by the value that its maker keeps for it
+MOVED = "moved"  # another register map answers than the one that was found when this table was made
+SCALE_MAX = 10  # of a power of ten in a register: SunSpec's range
 
 
 def entries_of(fields, registers):
@@ -42,10 +45,7 @@ def exact(words, kind, order):
     """
     if len(words) != WORDS[kind]:
         raise ValueError("%s of %d words" % (kind, len(words)))
-    bits = 0
-    for index in range(len(words)):
-        word = words[len(words) - 1 - index] if order == "lsw" else words[index]
-        bits = bits << 16 | word
+    bits = _bits(words, order)
     size = 16 * len(words)
     if kind[0] == "f":
         return _exact_float(bits)
@@ -69,13 +69,45 @@ def _value_of(field, registers):
         if isinstance(word, str):
             return None, word
         words.append(word)
+    over = under = 1
+    if field.special is not None:
+        over, under, reason = _special(field, words, registers)
+        if reason is not None:
+            return None, reason
     fraction = exact(words, field.kind, field.order)
     if fraction is None:
         return None, NOT_A_NUMBER
-    value = scaled(fraction[0] * field.numerator, fraction[1] * field.denominator)
+    value = scaled(fraction[0] * field.numerator * over, fraction[1] * field.denominator * under)
     if not -(1 << INTEGER_BITS) <= value < 1 << INTEGER_BITS:
         return None, OUT_OF_RANGE
     return value, None
+
+
+def _special(field, words, registers):
+    """(factor, divisor, None) of what a field's Special asks for, or (1, 1, reason why there is no value)."""
+    none, scale_at, guard = field.special
+    if guard is not None:
+        word = registers.get((field.function, guard[0]), "not_read")
+        if word != guard[1]:
+            return 1, 1, word if isinstance(word, str) else MOVED
+    if none is not None and _bits(words, field.order) == none:
+        return 1, 1, NOT_IMPLEMENTED
+    if scale_at is None:
+        return 1, 1, None
+    word = registers.get((field.function, scale_at), "not_read")
+    if isinstance(word, str):
+        return 1, 1, word
+    power = word - 0x10000 if word >> 15 else word
+    if not -SCALE_MAX <= power <= SCALE_MAX:
+        return 1, 1, NOT_IMPLEMENTED  # a value without its scale means nothing
+    return (10 ** power, 1, None) if power >= 0 else (1, 10 ** -power, None)
+
+
+def _bits(words, order):
+    bits = 0
+    for index in range(len(words)):
+        bits = bits << 16 | (words[len(words) - 1 - index] if order == "lsw" else words[index])
+    return bits
 
 
 def _exact_float(bits):

@@ -162,9 +162,9 @@ def plan(fields, max_registers, max_hole):
 
     fields: objects with function, address, count. Registers that are nobody's are crossed only up to `max_hole` of
     them in a row, because some devices answer a hole with exception 2. The same fields give the same plan in any
-    order, and no value is ever torn over two requests.
+    order, and no value is ever torn over two requests, nor parted from the registers that say what it means.
     """
-    spans = sorted([(field.function, field.address, field.address + field.count) for field in fields])
+    spans = sorted([_span(field) for field in fields])
     blocks: list = []
     for function, start, end in spans:
         if end - start > max_registers:
@@ -187,6 +187,17 @@ def line_ms(byte_count, baud):
 def silence_us(baud):
     """Returns t3.5, the silence that ends a frame: 3.5 characters, 1,750 us above 19200 baud."""
     return 1750 if baud > 19200 else (38500000 + baud - 1) // baud
+
+
+def _span(field):
+    """(function, first address, end) of a field with its scale and its guard (meters.Special), if it has them."""
+    first, end = field.address, field.address + field.count
+    special = getattr(field, "special", None)
+    if special is not None:
+        for at in (special.scale_at, None if special.guard is None else special.guard[0]):
+            if at is not None:
+                first, end = min(first, at), max(end, at + 1)
+    return field.function, first, end
 
 
 def _rtu_pdu(request, received):

@@ -15,7 +15,8 @@ from firmware.wire.errors import Refused
 from firmware.wire.reading import Entry, Reading, encode
 
 READING, SEAL, ACK, HEAD, BOOT, CONFIGURATION, EPOCH = 1, 2, 3, 4, 5, 6, 7
-REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked")  # a missing value's; 128 + code: an exception
+# A missing value's; 128 + code: an exception.
+REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked", "not_implemented", "moved")
 EXCEPTIONS_FROM = 128
 GROUPS = (meters.BILLING, meters.OTHER)
 

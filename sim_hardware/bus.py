@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import pty
+import termios
 import tty
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,6 +25,7 @@ MAX_WAITING = 64            # answers under way on one line; more means a master
 GARBAGE_S = 0.02            # bytes that became no frame are dropped after this silence (or 3.5 characters if longer)
 GROUP_S = 0.002
 SHORTEST_WAIT_S = 0.001
+OUTPUT_SPEED = 5            # in what termios.tcgetattr returns
 
 Advance = Callable[[], None]                # brings every image to the present; called before a request is looked at
 
@@ -94,12 +96,17 @@ def _write(writer: asyncio.StreamWriter, data: bytes) -> None:
 
 
 class PtyBus(Generic[Who]):
-    """Modbus RTU on a pseudo-terminal; `link` is made a symbolic link to it ("" = none, use the device's name)."""
+    """Modbus RTU on a pseudo-terminal; `link` is made a symbolic link to it ("" = none, use the device's name).
 
-    def __init__(self, units: Who, advance: Advance, link: str, baud: int, parity: str, clock: Clock) -> None:
+    `strict`: what a master sends that has set another baud rate is noise. (A pty has no parity to look at.)
+    """
+
+    def __init__(self, units: Who, advance: Advance, link: str, baud: int, parity: str, clock: Clock,
+                 strict: bool = False) -> None:
         self.units, self._advance, self._link = units, advance, Path(link) if link else None
         self._baud, self._parity, self._speed = baud, parity, max(1, clock.speed)
         self._character_s = (10 if parity == "N" else 11) / baud / self._speed
+        self._strict_speed = getattr(termios, f"B{baud}") if strict else None
         self._ours = self._theirs = -1
         self._buffer = b""
         self._drop: asyncio.TimerHandle | None = None
@@ -128,6 +135,8 @@ class PtyBus(Generic[Who]):
         try:
             data = os.read(self._ours, 4096)
         except OSError:
+            return
+        if self._strict_speed is not None and termios.tcgetattr(self._theirs)[OUTPUT_SPEED] != self._strict_speed:
             return
         if self._drop is not None:
             self._drop.cancel()

@@ -49,10 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     line.add_argument("--tcp", metavar="HOST:PORT", help="Modbus TCP; port 0 takes a free one")
     line.add_argument("--pty", metavar="LINK", help="Modbus RTU on a pseudo-terminal, LINK is made to point at it")
     parser.add_argument("--baud", type=int, help="of the serial line (default: the meter's own)")
-    parser.add_argument("--parity", choices=("N", "E", "O"), default="N", help="of the serial line (default N)")
-    parser.add_argument("--day", default="generated:household",
-                        help="table4:LA1|LA2|LA3|MG, generated:household|sun|wind|prosumer, csv:FILE")
+    parser.add_argument("--parity", choices=("N", "E", "O"), help="of the serial line (default: the meter's own)")
+    parser.add_argument("--strict", action="store_true", help="a master at another baud rate is not understood")
+    parser.add_argument("--day", help="table4:LA1|LA2|LA3|MG, generated:household|sun|wind|prosumer, csv:FILE "
+                        "(default: what the type is usually put to)")
     parser.add_argument("--scale", default="1", help="multiplies the day's power (default 1)")
+    parser.add_argument("--start-kwh", type=int, default=0, help="on the import counter when installed (default 0)")
     parser.add_argument("--seed", type=int, default=1, help="of everything left to chance (default 1)")
     parser.add_argument("--step", type=int, default=1, metavar="SECONDS", help="the registers change once a step")
     parser.add_argument("--installed", type=date.fromisoformat, metavar="DATE",
@@ -80,7 +82,7 @@ def config_of(args: argparse.Namespace) -> SimConfig:
     if meter is None:
         raise SimError("config", f"--type: expected one of {', '.join(TYPES)}, found {args.type!r}")
     for name, value, low, high in (("--unit", args.unit, 1, 247), ("--point", args.point, 1, MAX_POINT),
-                                   ("--seed", args.seed, 0, 2**63)):
+                                   ("--seed", args.seed, 0, 2**63), ("--start-kwh", args.start_kwh, 0, 10**9)):
         if not low <= value <= high:
             raise SimError("config", f"{name}: expected {low}..{high}, found {value}")
     if args.step < 1 or DAY_S % args.step:
@@ -91,12 +93,13 @@ def config_of(args: argparse.Namespace) -> SimConfig:
         scale = Fraction(0)
     if not 0 < scale <= 1000:
         raise SimError("config", f"--scale: expected a number above 0, at most 1000, found {args.scale!r}")
-    sim = MeterConfig(args.point, args.unit, meter, args.day, scale, parse_fault(args.fault, rtu=args.pty is not None))
+    sim = MeterConfig(args.point, args.unit, meter, args.day or meter.day, scale,
+                      parse_fault(args.fault, rtu=args.pty is not None), args.start_kwh)
     if args.pty is not None:
         baud = args.baud or meter.baud
         if baud not in BAUDS:
             raise SimError("config", f"--baud: expected one of {BAUDS}, found {baud}")
-        bus = BusConfig((sim,), pty=args.pty, baud=baud, parity=args.parity)
+        bus = BusConfig((sim,), pty=args.pty, baud=baud, parity=args.parity or meter.parity, strict=args.strict)
     else:
         bus = BusConfig((sim,), tcp=parse_option(args.tcp or "127.0.0.1:0", "--tcp"))
     config = SimConfig((bus,), args.seed, args.step, args.truth,
@@ -153,9 +156,12 @@ def describe(config: SimConfig, ready: dict[str, object], clock: Clock) -> str:
 def mbpoll_line(bus: BusConfig, facts: dict[str, object]) -> str:
     """An mbpoll command that reads the first meter's first registers (voltage first)."""
     meter = bus.meters[0]
-    form = "3:float -B -c 1" if meter.type.fields[0].form == "f32" else "3 -c 10"
+    first = meter.type.fields[0]
+    table = 3 if 4 in meter.type.functions else 4               # mbpoll's: 3 input registers, 4 holding registers
+    form = f"{table}:float -B -c 1" if first.form == "f32" else f"{table} -c {min(10, meter.type.spans[0][1])}"
+    start = first.address if first.form == "f32" else meter.type.spans[0][0]
     if bus.tcp is not None:
         host, _, port = str(facts["tcp"]).rpartition(":")
-        return f"mbpoll -m tcp -p {port} -a {meter.unit} -0 -r 0 -t {form} -1 {host}"
+        return f"mbpoll -m tcp -p {port} -a {meter.unit} -0 -r {start} -t {form} -1 {host}"
     parity = {"N": "none", "E": "even", "O": "odd"}[bus.parity]
-    return f"mbpoll -m rtu -b {bus.baud} -P {parity} -a {meter.unit} -0 -r 0 -t {form} -1 {facts['pty']}"
+    return f"mbpoll -m rtu -b {bus.baud} -P {parity} -a {meter.unit} -0 -r {start} -t {form} -1 {facts['pty']}"

@@ -22,7 +22,9 @@ MAX_METERS = 1000           # of one process: each costs about 25 (one phase) to
 
 @dataclass(frozen=True)
 class MeterConfig:
-    """One meter. `scale` multiplies the day's power; `fault` holds from the start."""
+    """One meter. `scale` multiplies the day's power; `fault` holds from the start; `start_kwh` is on the import counter
+    when it is installed (beside what a new meter shows), so that a rollover need not be waited for.
+    """
 
     point: int
     unit: int
@@ -30,17 +32,22 @@ class MeterConfig:
     day: str = "generated:household"
     scale: Fraction = Fraction(1)
     fault: Fault = Fault()
+    start_kwh: int = 0
 
 
 @dataclass(frozen=True)
 class BusConfig:
-    """One bus: `tcp` = (host, port), port 0 = any, or `pty` = path of a link to make ("" = none)."""
+    """One bus: `tcp` = (host, port), port 0 = any, or `pty` = path of a link to make ("" = none).
+
+    `strict`: a master that has set another baud rate on the pty is not understood, as on copper.
+    """
 
     meters: tuple[MeterConfig, ...]
     tcp: tuple[str, int] | None = None
     pty: str | None = None
     baud: int = 9600
     parity: str = "N"
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,8 @@ class SimConfig:
 
 
 ROOT_KEYS = ("seed", "step_s", "truth", "control", "installed", "bus")
-BUS_KEYS = ("tcp", "pty", "baud", "parity", "meter")
-METER_KEYS = ("point", "unit", "type", "day", "scale", "fault")
+BUS_KEYS = ("tcp", "pty", "baud", "parity", "strict", "meter")
+METER_KEYS = ("point", "unit", "type", "day", "scale", "fault", "start_kwh")
 
 
 def load_config(path: Path) -> SimConfig:
@@ -124,7 +131,7 @@ def _bus(table: "_Table") -> BusConfig:
     meters = tuple(_meter(_Table(meter, table.places, f"{table.name}.meter[{index}]"), rtu=has_pty)
                    for index, meter in enumerate(table.tables("meter")))
     if has_tcp:
-        for key in ("baud", "parity"):
+        for key in ("baud", "parity", "strict"):
             if key in table.data:
                 raise table.error(key, "no line settings on a TCP bus", table.data[key])
         tcp = parse_address(table.text("tcp", ""), lambda found: table.error("tcp", "HOST:PORT", found))
@@ -132,10 +139,13 @@ def _bus(table: "_Table") -> BusConfig:
     baud = table.whole("baud", meters[0].type.baud if meters else 9600, 1, 10**6)
     if baud not in BAUDS:
         raise table.error("baud", f"one of {BAUDS}", baud)
-    parity = table.text("parity", "N")
+    parity = table.text("parity", meters[0].type.parity if meters else "N")
+    strict = table.data.get("strict", False)
+    if not isinstance(strict, bool):
+        raise table.error("strict", "true or false", strict)
     if parity not in ("N", "E", "O"):
         raise table.error("parity", "N, E or O", parity)
-    return BusConfig(meters, pty=table.text("pty", ""), baud=baud, parity=parity)
+    return BusConfig(meters, pty=table.text("pty", ""), baud=baud, parity=parity, strict=strict)
 
 
 def _meter(table: "_Table", *, rtu: bool) -> MeterConfig:
@@ -155,7 +165,8 @@ def _meter(table: "_Table", *, rtu: bool) -> MeterConfig:
     except SimError as error:
         raise table.error("fault", error.detail, table.data["fault"]) from error
     return MeterConfig(table.whole("point", 0, 1, MAX_POINT), table.whole("unit", 0, 1, 247), meter,
-                       table.text("day", "generated:household"), Fraction(scale), fault)
+                       table.text("day", meter.day), Fraction(scale), fault,
+                       table.whole("start_kwh", 0, 0, 10**9))
 
 
 class _Table:

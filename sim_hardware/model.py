@@ -18,16 +18,21 @@ from sim_hardware.load import DAY_S, MJ_PER_WH, Segment, Wire, WireDay, on_grid
 
 NOMINAL_MV = 230_000
 SAG_MV = 4_500              # at the day's strongest load: 2 % of nominal, a usual house connection
+T1_S = (6 * 3600, 22 * 3600)    # tariff 1 runs between these seconds of a UTC day, tariff 2 in the night
 DEMAND_S = 900              # demand = mean import power of the last whole quarter of an hour
 Values = dict[str, int]
 Counters = tuple[int, int, int, int]
 
 
 class PointModel:
-    """One measured point of one or three phases. `installed_day`: UTC day at whose midnight the counters start."""
+    """One measured point of one or three phases. `installed_day`: UTC day at whose midnight the counters start.
+
+    `start_kwh`: on the import counter beside what a new meter shows. `tariffs`: whether counters by tariff and by day
+    are among the values, which cost as much as all others together.
+    """
 
     def __init__(self, seed: int, point: int, phases: int, day: Day, step_s: int, installed_day: int,
-                 scale: Fraction = Fraction(1)) -> None:
+                 scale: Fraction = Fraction(1), start_kwh: int = 0, tariffs: bool = False) -> None:
         if DAY_S % step_s or phases not in (1, 3):
             raise ValueError("the step must divide a day; phases are 1 or 3")
         self._day, self._step_s, self._installed_day, self._scale = day, step_s, installed_day, scale
@@ -38,6 +43,9 @@ class PointModel:
         shares = [pick(self._seeds["share"], phase, 280, 380) for phase in self._phases]
         self._shares = [Fraction(share, sum(shares)) for share in shares]
         self._start = [self._delivered(phase) for phase in self._phases]
+        self._start[0] = _add(self._start[0], (start_kwh * 1000 * MJ_PER_WH, 0, 0, 0))
+        self._has_tariffs = tariffs
+        self._night: Counters = (0, 0, 0, 0)    # what tariff 2 has counted until midnight; tariff 1 has the rest
         self._number: int | None = None         # the day the fields below are about
         self._midnight: list[Counters] = []
         self._wires: list[WireDay] = []
@@ -55,6 +63,8 @@ class PointModel:
             self._phase_values(values, phase, wire, step, second)
         _total_values(values, wires)
         values["active_power_demand"], values["active_power_demand_max"] = self._demand_at(step_of_day)
+        if self._has_tariffs:
+            self._tariff_values(values, step_of_day)
         return values
 
     def _delivered(self, phase: int) -> Counters:
@@ -70,10 +80,14 @@ class PointModel:
             raise ValueError("asked for a day before the meter was installed")
         if self._number is None or number < self._number:
             self._midnight, first = list(self._start), self._installed_day
+            self._night = (0, 0, 0, 0)
         else:
             first = self._number
         for day in range(first, number):
-            totals = [wire.total for wire in (self._wires if day == self._number else self._wires_of(day))]
+            wires = self._wires if day == self._number else self._wires_of(day)
+            if self._has_tariffs:
+                self._night = _add(self._night, _night_of(wires, DAY_S // self._step_s, self._step_s))
+            totals = [wire.total for wire in wires]
             self._midnight = [_add(counters, total) for counters, total in zip(self._midnight, totals)]
         self._wires = self._wires_of(number)
         self._peaks = [max(1, wire.peak_mw) for wire in self._wires]
@@ -119,6 +133,19 @@ class PointModel:
         values["thd_current" + end] = drift(distortion ^ 64, second, 900, 3000, 14_000)
         _energies(values, end, wire)
 
+    def _tariff_values(self, values: Values, step_of_day: int) -> None:
+        """Counters of two tariffs (a meter with four has the others unused) and of the day so far."""
+        night = _add(self._night, _night_of(self._wires, step_of_day, self._step_s))
+        midnight = [sum(column) for column in zip(*self._midnight)]
+        for index, kind in enumerate(("import", "export")):
+            total = values[f"energy_active_{kind}_total"]
+            values[f"energy_active_{kind}_t1"], values[f"energy_active_{kind}_t2"] = total - night[index], night[index]
+            values[f"energy_active_{kind}_t3"] = values[f"energy_active_{kind}_t4"] = 0
+            values[f"energy_active_{kind}_today"] = total - midnight[index]
+        for end in ("_t1", "_t2"):
+            values["energy_active_sum" + end] = values["energy_active_import" + end] + values[
+                "energy_active_export" + end]
+
     def _demand_at(self, step_of_day: int) -> tuple[int, int]:
         """(mean import power of the last whole block, the largest since midnight), mW."""
         block_steps = max(1, DEMAND_S // self._step_s)
@@ -152,12 +179,26 @@ def _total_values(values: Values, wires: list[Wire]) -> None:
     values["current_n"] = math.isqrt(a * a + b * b + c * c - a * b - b * c - c * a)
 
 
+def _night_of(wires: list[WireDay], step: int, step_s: int) -> Counters:
+    """What the day's first `step` steps counted outside of tariff 1, all phases together."""
+    begin, end = (second // step_s for second in T1_S)
+    counters: Counters = (0, 0, 0, 0)
+    for wire in wires:
+        counters = _add(counters, wire.at(min(step, begin))[2:])
+        if step > end:
+            late, early = wire.at(step)[2:], wire.at(end)[2:]
+            counters = _add(counters, tuple(after - before for after, before in zip(late, early)))
+    return counters
+
+
 def _energies(values: Values, end: str, wire: Wire) -> None:
     values["energy_active_import" + end] = wire.import_mj
     values["energy_active_export" + end] = wire.export_mj
     values["energy_active_sum" + end] = wire.import_mj + wire.export_mj
     values["energy_reactive_import" + end] = wire.reactive_import_mvars
     values["energy_reactive_export" + end] = wire.reactive_export_mvars
+    values["energy_apparent" + end] = math.isqrt(       # of both directions together, as one power factor would give
+        (wire.import_mj + wire.export_mj) ** 2 + (wire.reactive_import_mvars + wire.reactive_export_mvars) ** 2)
     values["energy_reactive_sum" + end] = wire.reactive_import_mvars + wire.reactive_export_mvars
 
 

@@ -38,13 +38,14 @@ class Simulator:
             for meter in bus.meters:
                 day = open_day(meter.day, config.seed, meter.point, config.folder)
                 model = PointModel(config.seed, meter.point, meter.type.phases, day, config.step_s, installed,
-                                   meter.scale)
+                                   meter.scale, meter.start_kwh, meter.type.has_tariffs)
                 sim = SimMeter(meter.point, meter.unit, meter.type, model, config.step_s, config.seed)
                 placed.append((sim, meter.fault))
                 self.meters.append(sim)
             units = Units(placed, rtu=bus.tcp is None)
             self.buses.append(TcpBus(units, self.advance, *bus.tcp) if bus.tcp is not None else
-                              PtyBus(units, self.advance, bus.pty or "", bus.baud, bus.parity, clock))
+                              PtyBus(units, self.advance, bus.pty or "", bus.baud, bus.parity, clock,
+                                     bus.strict))
         self._control = Control(config.control, [bus.units for bus in self.buses]) if config.control else None
         self._check_same_meters()
         self.step = now_step

@@ -1,7 +1,7 @@
 """truth.csv, made from every image a simulator served: what the meters really showed, to join a ledger with.
 
-Columns `point,time_ms,unit,type,registers`. `time_ms` = start of the step, label time, Unix ms. `registers` = all input
-registers (FC 4) of that step in rising order: spans `AAAA:words`, address and words in hexadecimal (4 digits each),
+Columns `point,time_ms,unit,type,registers`. `time_ms` = start of the step, label time, Unix ms. `registers` = all
+measured registers of that step in rising order: spans `AAAA:words`, address and words in hexadecimal (4 digits each),
 parted by one space. A row is on disk (handed to the kernel) before the first answer from its image leaves.
 
 `read_truth` turns the rows into exact integers in small units, rounded half to even, by arithmetic of its own: nothing
@@ -11,6 +11,7 @@ of the firmware's decoder is used.
 import csv
 import os
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,9 +20,11 @@ from sim_hardware.meters import TYPES, Field
 
 HEADER = "point,time_ms,unit,type,registers"
 
-# Small units: mV, mA, W, VA, var, Wh, varh, mHz, 1/1000 for power factor, degree and per cent; a flag stays as it is.
-SMALL_PER_UNIT = {"V": 1000, "A": 1000, "W": 1, "VA": 1, "var": 1, "kWh": 1000, "kvarh": 1000, "Hz": 1000, "1": 1000,
-                  "deg": 1000, "%": 1000, "flag": 1}
+# Small units: mV, mA, W, VA, var, Wh, VAh, varh, mHz, 1/1000 for power factor, degree and Celsius, a per mille for
+# per cent; a flag stays as it is.
+SMALL_PER_UNIT = {"V": 1000, "A": 1000, "W": 1, "VA": 1, "var": 1, "kW": 1000, "kVA": 1000, "kvar": 1000, "Wh": 1,
+                  "VAh": 1, "varh": 1, "kWh": 1000, "kVAh": 1000, "kvarh": 1000, "Hz": 1000, "1": 1000, "deg": 1000,
+                  "Cel": 1000, "%": 10, "flag": 1}
 
 
 class Row(NamedTuple):
@@ -112,7 +115,7 @@ def decode_row(row: Row) -> dict[str, int]:
 
 
 def _words_of(field: Field, spans: list[tuple[int, bytes]]) -> bytes:
-    size = 2 if field.form == "u16" else 4
+    size = 2 * field.words
     for address, data in spans:
         offset = 2 * (field.address - address)
         if 0 <= offset and offset + size <= len(data):
@@ -121,22 +124,24 @@ def _words_of(field: Field, spans: list[tuple[int, bytes]]) -> bytes:
 
 
 def _small(field: Field, words: bytes) -> int:
-    small = SMALL_PER_UNIT[field.unit]
-    if field.form == "f32":
-        return round_f32(int.from_bytes(words, "big"), small)
-    if field.form == "u32_lsw":
-        words = words[2:] + words[:2]
-    return _half_even(int.from_bytes(words, "big") * small, field.per_unit)
+    kind, _, order = field.form.partition("_")
+    if order:
+        words = b"".join(words[at:at + 2] for at in range(len(words) - 2, -1, -2))
+    ratio = field.sign * SMALL_PER_UNIT[field.unit] / Fraction(field.per_unit)
+    if kind == "f32":
+        return round_f32(int.from_bytes(words, "big"), ratio.numerator, ratio.denominator)
+    raw = int.from_bytes(words, "big", signed=kind[0] == "s")
+    return _half_even(raw * ratio.numerator, ratio.denominator)
 
 
-def round_f32(bits: int, factor: int) -> int:
-    """IEEE 754 single (as its 32 bits) times a positive integer, exactly, then rounded half to even."""
+def round_f32(bits: int, factor: int, divisor: int = 1) -> int:
+    """IEEE 754 single (as its 32 bits) times a factor through a divisor, exactly, then rounded half to even."""
     exponent, fraction = bits >> 23 & 0xFF, bits & 0x7FFFFF
     if exponent == 0xFF:
         raise SimError("truth", f"the register holds {bits:#010x}, which is no number")
     mantissa = (fraction | 0x800000 if exponent else fraction) * factor
     shift = max(exponent, 1) - 150                              # value = mantissa x 2^shift
-    size = mantissa << shift if shift >= 0 else _half_even(mantissa, 1 << -shift)
+    size = _half_even(mantissa << max(shift, 0), divisor << max(-shift, 0))
     return -size if bits >> 31 else size
 
 

@@ -9,7 +9,6 @@ from sim_hardware.chance import pick, seed_of
 from sim_hardware.faults import Fault, spoil
 from sim_hardware.frames import Request, exception_frame
 from sim_hardware.meters import Image, MeterType
-from sim_hardware.meters.types import read_spans
 from sim_hardware.model import PointModel
 from sim_hardware.truth import Row
 
@@ -55,8 +54,7 @@ class SimMeter:
 
     def read(self, image: Image, function: int, address: int, count: int) -> Sequence[int] | int:
         """Words of an image or of the holding registers, or an exception code."""
-        spans = image.spans if function == READ_INPUT else self.holding
-        words = read_spans(spans, address, count)
+        words = self.type.read(image, self.holding, function, address, count)
         return ILLEGAL_ADDRESS if words is None else words
 
 

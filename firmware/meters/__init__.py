@@ -10,15 +10,29 @@ from collections import namedtuple
 from firmware.decode import WORDS
 from firmware.wire import cbor
 
-TYPES = ("sdm120", "sdm630", "pzem004t")  # a type's place here stands in journal records: add at the end only
+# A type's place here stands in journal records: add at the end only, never beyond OWN (records.py) of them.
+TYPES = ("sdm120", "sdm630", "pzem004t", "sdm230", "sdm72d", "sdm72dv2", "b23", "em24", "em340",
+         "ddsu666", "dtsu666", "umg96rm", "we514", "we516", "iem3155", "growatt_rtu2", "growatt_tlxh", "sma")
 IMPORT, EXPORT = "1.8.0", "2.8.0"
 BILLING, OTHER = "billing", "other"
+REAL_FUNCTIONS = (3, 4)
 
 Field = namedtuple("Field", (
     "name", "unit", "function", "address", "count", "kind", "order", "numerator", "denominator", "low", "high",
-    "group", "label"))
+    "group", "label", "special"))
+# What some fields have beside their registers, else None. none: the raw integer (as unsigned) that means "no value";
+# scale_at: address of the 16-bit signed power of ten that the value is multiplied with; guard: (address, word) that
+# must be found, or the register map there is another one today.
+Special = namedtuple("Special", ("none", "scale_at", "guard"))
+# number: (function, address, registers, "u32" or "text") of the serial number; identity: (function, address,
+# registers, ((words), ...)), where a meter of this type shows one of these; each None where no maker documents it.
 Meter = namedtuple("Meter", (
-    "type", "maker", "model", "fields", "max_registers", "max_hole", "gap_ms", "baud", "parity", "max_power_w"))
+    "type", "maker", "model", "fields", "max_registers", "max_hole", "gap_ms", "baud", "parity", "max_power_w",
+    "number", "identity"))
+
+ANGLE_MAX, COUNT_MAX = 360000, 1000000  # thousandths of a degree; anything else that has no unit
+FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ = 40000, 70000
+PERMILLE_MAX = 10000  # distortion may be far above 100 %
 
 
 def load(name):
@@ -26,25 +40,31 @@ def load(name):
     if name not in TYPES:
         raise ValueError("unknown meter type %s: one of %s" % (name, ", ".join(TYPES)))
     table = __import__("firmware.meters." + name, None, None, ("FIELDS",))
-    return make(name, table.MAKER, table.MODEL, table.FIELDS, table.LIMITS, table.SERIAL, table.MAX_POWER_W)
-
-
-def make(name, maker, model, rows, limits, serial, max_power_w):
-    """Returns a Meter from plain rows, as the data files and (later) a user's own table hold them.
-
-    rows: (label, name, unit, function, address, kind, order, numerator, denominator, low, high, group), value in
-    `unit` = register * numerator / denominator; limits: (registers per read, largest hole crossed, gap in ms);
-    serial: (baud, parity).
-    """
     fields = []
-    for row in rows:
-        label, name_, unit, function, address, kind, order, numerator, denominator, low, high, group = row
-        if kind not in WORDS or order not in ("msw", "lsw") or denominator <= 0 or group not in (BILLING, OTHER):
-            raise ValueError("%s: field %s" % (name, label))
-        fields.append(Field(name_, unit, function, address, WORDS[kind], kind, order, numerator, denominator,
-                            low, high, group, label))
-    return Meter(name, maker, model, tuple(fields), limits[0], limits[1], limits[2], serial[0], serial[1],
-                 max_power_w)
+    for label, name_, unit, function, address, kind, numerator, denominator, is_billing in table.FIELDS:
+        none = None
+        for kind_, value in table.NONE:
+            if kind_ == kind:
+                none = value
+        fields.append(field(label, name_, unit, function, address, kind, table.ORDER, numerator, denominator,
+                            BILLING if is_billing else OTHER, table.BOUNDS,
+                            None if none is None else Special(none, None, None)))
+    return Meter(name, table.MAKER, table.MODEL, tuple(fields), table.LIMITS[0], table.LIMITS[1], table.LIMITS[2],
+                 table.SERIAL[0], table.SERIAL[1], table.BOUNDS[0], table.NUMBER, table.IDENTITY)
+
+
+def field(label, name, unit, function, address, kind, order, numerator, denominator, group, bounds, special=None):
+    """Returns a Field: value in `unit` = register * numerator / denominator. name None: no OBIS code, "x." + label.
+
+    bounds: the largest plausible (power in W, current in mA, voltage in mV, counter in Wh) of the meter.
+    """
+    if kind not in WORDS or order not in ("msw", "lsw") or denominator <= 0 or function not in REAL_FUNCTIONS:
+        raise ValueError("field %s" % label)
+    low, high = _range(label, unit, bounds)
+    if WORDS[kind] == 1:
+        order = "msw"  # one word has no order, and one spelling gives one hash
+    return Field(name or "x." + label, unit, function, address, WORDS[kind], kind, order, numerator, denominator, low,
+                 high, group, label, special)
 
 
 def fields_of(meter, group):
@@ -56,6 +76,29 @@ def map_hash(meter):
     """Returns SHA-256 of the table's CBOR: the register-map hash that the registry keeps for a point."""
     rows = []
     for field in meter.fields:
-        rows.append([field.name, field.unit, field.function, field.address, field.kind, field.order,
-                     field.numerator, field.denominator, field.group])
+        row = [field.name, field.unit, field.function, field.address, field.kind, field.order, field.numerator,
+               field.denominator, field.group]
+        if field.special is not None:
+            row.append([list(part) if isinstance(part, tuple) else part for part in field.special])
+        rows.append(row)
     return hashlib.sha256(cbor.encode([meter.type, meter.maker, meter.model, rows])).digest()
+
+
+def _range(label, unit, bounds):
+    """(lowest, highest) plausible value of a field."""
+    power_w, current_ma, voltage_mv, energy_wh = bounds
+    if unit == "mV":
+        return 0, voltage_mv
+    if unit == "mA":
+        return -current_ma, current_ma
+    if unit in ("W", "VA", "var"):
+        return -power_w, power_w
+    if unit == "Wh" and "_net" not in label:
+        return 0, energy_wh
+    if unit is not None and unit.endswith("h"):
+        return -energy_wh, energy_wh
+    if unit == "/1000":
+        return (-1000, 1000) if label.startswith("power_factor") else (0, PERMILLE_MAX)
+    if label == "frequency":
+        return FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ
+    return (-ANGLE_MAX, ANGLE_MAX) if "angle" in label else (-COUNT_MAX, COUNT_MAX)

@@ -1,6 +1,6 @@
 """The Eastron SDM630-Modbus: which value stands in which registers. Data, no code.
 
-Addresses and scales from (they agree):
+Addresses (from 0) and scales from (they agree):
   volkszaehler/mbmd at fb8f9c22f121 meters/rs485/sdm.go
   esphome/esphome at 33fdbbe30c4d esphome/components/sdm_meter/sdm_meter_registers.h
   arendst/Tasmota tasmota/tasmota_xnrg_energy/xnrg_10_sdm630.ino
@@ -9,70 +9,67 @@ Addresses and scales from (they agree):
 
 MAKER = "Eastron"
 MODEL = "SDM630-Modbus"
-LIMITS = (80, 8, 100)  # registers a read (the maker's limit), hole crossed, ms between requests
+LIMITS = (80, 8, 100)  # registers a read, hole crossed, ms between requests
 SERIAL = (9600, "N")  # as shipped
+# Largest plausible power (W), current (mA), voltage (mV), counter (Wh): 3 x 10(100) A: 3 x 100 A x 300 V with room
+# for a third. The display ends at 999,999.9 kWh; a ratio adds a digit.
+BOUNDS = (120000, 200000, 500000, 10000000000)
+NUMBER = (3, 0xFC00, 2, "u32")  # "Serial number" in Eastron's protocol documents
+IDENTITY = None
+ORDER = "msw"
+NONE = ()
 
-# Eastron SDM630: 3 x 10(100) A; 3 x 100 A x 300 V with room for a third.
-MAX_POWER_W = 120000
-CURRENT_MA = 200000
-VOLTAGE_MV = 500000
-FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ = 40000, 70000
-ENERGY_WH = 10000000000  # the display ends at 999,999.9 kWh; a transformer ratio adds a digit
-
-BILLING, OTHER = "billing", "other"
-
-# label, name, unit, function, address, kind, order, numerator, denominator, low, high, group
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
 FIELDS = (
-    ("voltage_l1", "32.7.0", "mV", 4, 0, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("voltage_l2", "52.7.0", "mV", 4, 2, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("voltage_l3", "72.7.0", "mV", 4, 4, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("current_l1", "31.7.0", "mA", 4, 6, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("current_l2", "51.7.0", "mA", 4, 8, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("current_l3", "71.7.0", "mA", 4, 10, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("active_power_l1", "36.7.0", "W", 4, 12, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("active_power_l2", "56.7.0", "W", 4, 14, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("active_power_l3", "76.7.0", "W", 4, 16, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("apparent_power_l1", "29.7.0", "VA", 4, 18, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("apparent_power_l2", "49.7.0", "VA", 4, 20, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("apparent_power_l3", "69.7.0", "VA", 4, 22, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("reactive_power_l1", "23.7.0", "var", 4, 24, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("reactive_power_l2", "43.7.0", "var", 4, 26, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("reactive_power_l3", "63.7.0", "var", 4, 28, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("power_factor_l1", "33.7.0", "/1000", 4, 30, "f32", "msw", 1000, 1, -1000, 1000, OTHER),
-    ("power_factor_l2", "53.7.0", "/1000", 4, 32, "f32", "msw", 1000, 1, -1000, 1000, OTHER),
-    ("power_factor_l3", "73.7.0", "/1000", 4, 34, "f32", "msw", 1000, 1, -1000, 1000, OTHER),
-    ("active_power_total", "16.7.0", "W", 4, 52, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, BILLING),
-    ("apparent_power_total", "9.7.0", "VA", 4, 56, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("reactive_power_total", "3.7.0", "var", 4, 60, "f32", "msw", 1, 1, -MAX_POWER_W, MAX_POWER_W, OTHER),
-    ("power_factor_total", "13.7.0", "/1000", 4, 62, "f32", "msw", 1000, 1, -1000, 1000, OTHER),
-    ("frequency", "14.7.0", None, 4, 70, "f32", "msw", 1000, 1, FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ, OTHER),
-    ("energy_active_import_total", "1.8.0", "Wh", 4, 72, "f32", "msw", 1000, 1, 0, ENERGY_WH, BILLING),
-    ("energy_active_export_total", "2.8.0", "Wh", 4, 74, "f32", "msw", 1000, 1, 0, ENERGY_WH, BILLING),
-    ("voltage_avg_ln", "12.7.0", "mV", 4, 42, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("current_avg", "x.current_avg", "mA", 4, 46, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("current_total", "90.7.0", "mA", 4, 48, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("energy_reactive_import_total", "3.8.0", "varh", 4, 76, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_export_total", "4.8.0", "varh", 4, 78, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("voltage_l12", "x.voltage_l12", "mV", 4, 200, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("voltage_l23", "x.voltage_l23", "mV", 4, 202, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("voltage_l31", "x.voltage_l31", "mV", 4, 204, "f32", "msw", 1000, 1, 0, VOLTAGE_MV, OTHER),
-    ("current_n", "91.7.0", "mA", 4, 224, "f32", "msw", 1000, 1, -CURRENT_MA, CURRENT_MA, OTHER),
-    ("energy_active_sum_total", "15.8.0", "Wh", 4, 342, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_reactive_sum_total", "x.energy_reactive_sum_total", "varh", 4, 344, "f32",
-     "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_active_import_l1", "21.8.0", "Wh", 4, 346, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_import_l2", "41.8.0", "Wh", 4, 348, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_import_l3", "61.8.0", "Wh", 4, 350, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_export_l1", "22.8.0", "Wh", 4, 352, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_export_l2", "42.8.0", "Wh", 4, 354, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_export_l3", "62.8.0", "Wh", 4, 356, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_sum_l1", "35.8.0", "Wh", 4, 358, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_sum_l2", "55.8.0", "Wh", 4, 360, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_active_sum_l3", "75.8.0", "Wh", 4, 362, "f32", "msw", 1000, 1, 0, ENERGY_WH, OTHER),
-    ("energy_reactive_import_l1", "23.8.0", "varh", 4, 364, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_import_l2", "43.8.0", "varh", 4, 366, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_import_l3", "63.8.0", "varh", 4, 368, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_export_l1", "24.8.0", "varh", 4, 370, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_export_l2", "44.8.0", "varh", 4, 372, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
-    ("energy_reactive_export_l3", "64.8.0", "varh", 4, 374, "f32", "msw", 1000, 1, -ENERGY_WH, ENERGY_WH, OTHER),
+    ("voltage_l1", "32.7.0", "mV", 4, 0x0000, "f32", 1000, 1, 0),
+    ("voltage_l2", "52.7.0", "mV", 4, 0x0002, "f32", 1000, 1, 0),
+    ("voltage_l3", "72.7.0", "mV", 4, 0x0004, "f32", 1000, 1, 0),
+    ("current_l1", "31.7.0", "mA", 4, 0x0006, "f32", 1000, 1, 0),
+    ("current_l2", "51.7.0", "mA", 4, 0x0008, "f32", 1000, 1, 0),
+    ("current_l3", "71.7.0", "mA", 4, 0x000A, "f32", 1000, 1, 0),
+    ("active_power_l1", "36.7.0", "W", 4, 0x000C, "f32", 1, 1, 0),
+    ("active_power_l2", "56.7.0", "W", 4, 0x000E, "f32", 1, 1, 0),
+    ("active_power_l3", "76.7.0", "W", 4, 0x0010, "f32", 1, 1, 0),
+    ("apparent_power_l1", "29.7.0", "VA", 4, 0x0012, "f32", 1, 1, 0),
+    ("apparent_power_l2", "49.7.0", "VA", 4, 0x0014, "f32", 1, 1, 0),
+    ("apparent_power_l3", "69.7.0", "VA", 4, 0x0016, "f32", 1, 1, 0),
+    ("reactive_power_l1", "23.7.0", "var", 4, 0x0018, "f32", 1, 1, 0),
+    ("reactive_power_l2", "43.7.0", "var", 4, 0x001A, "f32", 1, 1, 0),
+    ("reactive_power_l3", "63.7.0", "var", 4, 0x001C, "f32", 1, 1, 0),
+    ("power_factor_l1", "33.7.0", "/1000", 4, 0x001E, "f32", 1000, 1, 0),
+    ("power_factor_l2", "53.7.0", "/1000", 4, 0x0020, "f32", 1000, 1, 0),
+    ("power_factor_l3", "73.7.0", "/1000", 4, 0x0022, "f32", 1000, 1, 0),
+    ("active_power_total", "16.7.0", "W", 4, 0x0034, "f32", 1, 1, 1),
+    ("apparent_power_total", "9.7.0", "VA", 4, 0x0038, "f32", 1, 1, 0),
+    ("reactive_power_total", "3.7.0", "var", 4, 0x003C, "f32", 1, 1, 0),
+    ("power_factor_total", "13.7.0", "/1000", 4, 0x003E, "f32", 1000, 1, 0),
+    ("frequency", "14.7.0", None, 4, 0x0046, "f32", 1000, 1, 0),
+    ("energy_active_import_total", "1.8.0", "Wh", 4, 0x0048, "f32", 1000, 1, 1),
+    ("energy_active_export_total", "2.8.0", "Wh", 4, 0x004A, "f32", 1000, 1, 1),
+    ("voltage_avg_ln", "12.7.0", "mV", 4, 0x002A, "f32", 1000, 1, 0),
+    ("current_avg", None, "mA", 4, 0x002E, "f32", 1000, 1, 0),
+    ("current_total", "90.7.0", "mA", 4, 0x0030, "f32", 1000, 1, 0),
+    ("energy_reactive_import_total", "3.8.0", "varh", 4, 0x004C, "f32", 1000, 1, 0),
+    ("energy_reactive_export_total", "4.8.0", "varh", 4, 0x004E, "f32", 1000, 1, 0),
+    ("voltage_l12", None, "mV", 4, 0x00C8, "f32", 1000, 1, 0),
+    ("voltage_l23", None, "mV", 4, 0x00CA, "f32", 1000, 1, 0),
+    ("voltage_l31", None, "mV", 4, 0x00CC, "f32", 1000, 1, 0),
+    ("current_n", "91.7.0", "mA", 4, 0x00E0, "f32", 1000, 1, 0),
+    ("energy_active_sum_total", "15.8.0", "Wh", 4, 0x0156, "f32", 1000, 1, 0),
+    ("energy_reactive_sum_total", None, "varh", 4, 0x0158, "f32", 1000, 1, 0),
+    ("energy_active_import_l1", "21.8.0", "Wh", 4, 0x015A, "f32", 1000, 1, 0),
+    ("energy_active_import_l2", "41.8.0", "Wh", 4, 0x015C, "f32", 1000, 1, 0),
+    ("energy_active_import_l3", "61.8.0", "Wh", 4, 0x015E, "f32", 1000, 1, 0),
+    ("energy_active_export_l1", "22.8.0", "Wh", 4, 0x0160, "f32", 1000, 1, 0),
+    ("energy_active_export_l2", "42.8.0", "Wh", 4, 0x0162, "f32", 1000, 1, 0),
+    ("energy_active_export_l3", "62.8.0", "Wh", 4, 0x0164, "f32", 1000, 1, 0),
+    ("energy_active_sum_l1", "35.8.0", "Wh", 4, 0x0166, "f32", 1000, 1, 0),
+    ("energy_active_sum_l2", "55.8.0", "Wh", 4, 0x0168, "f32", 1000, 1, 0),
+    ("energy_active_sum_l3", "75.8.0", "Wh", 4, 0x016A, "f32", 1000, 1, 0),
+    ("energy_reactive_import_l1", "23.8.0", "varh", 4, 0x016C, "f32", 1000, 1, 0),
+    ("energy_reactive_import_l2", "43.8.0", "varh", 4, 0x016E, "f32", 1000, 1, 0),
+    ("energy_reactive_import_l3", "63.8.0", "varh", 4, 0x0170, "f32", 1000, 1, 0),
+    ("energy_reactive_export_l1", "24.8.0", "varh", 4, 0x0172, "f32", 1000, 1, 0),
+    ("energy_reactive_export_l2", "44.8.0", "varh", 4, 0x0174, "f32", 1000, 1, 0),
+    ("energy_reactive_export_l3", "64.8.0", "varh", 4, 0x0176, "f32", 1000, 1, 0),
 )

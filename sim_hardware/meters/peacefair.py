@@ -25,6 +25,7 @@ PZEM004T = MeterType(
     identity={0: "Peacefair", 1: "PZEM-004T", 2: "V3.0"},
     holding=((1, ALARM_W), (2, "unit")),
     prepare=_without_sign,
+    rollover_kwh=10_000,                        # "0 to 9999.99 kWh"
     fields=(
         Field("voltage_l1", 0, "V", "u16", 10),
         Field("current_l1", 1, "A", "u32_lsw", 1000),

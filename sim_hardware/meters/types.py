@@ -1,33 +1,59 @@
-"""MeterType and Image: all input registers of one meter at one step, made from its values by its map."""
+"""MeterType and Image: all registers of one meter at one step, made from its values by its map."""
 
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import NamedTuple
 
 MJ_PER_KWH = 3_600_000_000
+READ_HOLDING, READ_INPUT = 3, 4
 
 # A value of model.py divided by this is in the unit.
-DIVISORS = {"V": 10**3, "A": 10**3, "W": 10**3, "VA": 10**3, "var": 10**3, "Hz": 10**3, "deg": 10**3, "%": 10**3,
-            "1": 10**6, "kWh": MJ_PER_KWH, "kvarh": MJ_PER_KWH, "flag": 1}
+DIVISORS = {"V": 10**3, "A": 10**3, "W": 10**3, "VA": 10**3, "var": 10**3, "kW": 10**6, "kVA": 10**6, "kvar": 10**6,
+            "Hz": 10**3, "deg": 10**3, "%": 10**3, "Cel": 10**3, "1": 10**6, "Wh": MJ_PER_KWH // 1000,
+            "VAh": MJ_PER_KWH // 1000, "varh": MJ_PER_KWH // 1000, "kWh": MJ_PER_KWH, "kVAh": MJ_PER_KWH,
+            "kvarh": MJ_PER_KWH, "flag": 1}
+FORMS = {"u16": "H", "s16": "h", "u32": "I", "s32": "i", "u64": "Q", "s64": "q", "f32": "f"}
 
 
 class Field(NamedTuple):
-    """One quantity in input registers. `form`: "f32" (2 words, big end first), "u16", "u32_lsw" (low word first).
+    """One quantity in the registers. `form`: "f32", "u16", "s16", "u32", "s32", "u64", "s64", big end first; with
+    "_lsw" the low word comes first. `sign` -1: the register counts what is given back as positive.
 
-    Integer forms hold the value in `unit` times `per_unit`, rounded down and without sign; f32 holds the unit itself.
+    A register holds the value in `unit` times `per_unit`; integer forms cut off what is below 1, the ones without a
+    sign show none. What does not fit goes on from 0, as in a counter.
     """
 
     name: str
     address: int
     unit: str
     form: str = "f32"
-    per_unit: int = 1
+    per_unit: int | Fraction = 1
+    sign: int = 1
+
+    @property
+    def words(self) -> int:
+        """Registers it takes."""
+        return int(self.form[1:3]) // 16
+
+    def encode(self, value: int) -> bytes:
+        """The registers' bytes for one of the model's values."""
+        kind, _, order = self.form.partition("_")
+        divisor = DIVISORS[self.unit]
+        if kind == "f32":
+            data = struct.pack(">f", self.sign * value * self.per_unit / divisor)
+        else:
+            raw = int(abs(value) * self.per_unit // divisor)
+            if kind[0] == "s" and value * self.sign < 0:
+                raw = -raw
+            data = (raw & (1 << 16 * self.words) - 1).to_bytes(2 * self.words, "big")
+        return data if not order else b"".join(data[at:at + 2] for at in range(len(data) - 2, -1, -2))
 
 
 @dataclass(frozen=True)
 class Image:
-    """All input registers at one step. `spans` = ((first address, bytes), ...), rising; outside is exception 2."""
+    """All measured registers at one step. `spans` = ((first address, bytes), ...), rising; outside is exception 2."""
 
     time_ms: int
     spans: tuple[tuple[int, bytes], ...]
@@ -41,9 +67,17 @@ class Image:
         return " ".join(f"{address:04x}:{data.hex()}" for address, data in self.spans)
 
 
+Text = tuple[str, int]                          # ("serial", registers): the serial number as text
+
+
 @dataclass(frozen=True)
 class MeterType:
-    """A maker's meter: map, limits, line defaults. `spans` = ((address, words), ...) that can be read."""
+    """A maker's meter: map, limits, line defaults. `spans` = ((address, words), ...) that can be read.
+
+    `functions` read the measured registers, `holding_functions` the fixed ones (serial number, settings). `filler`
+    gives words that no field fills and that are not zero; `alone` what a read of that one register gives instead of
+    the half of a value. `rollover_kwh`: energy counters go back to 0 there (0: where their registers end).
+    """
 
     name: str
     model: str
@@ -53,39 +87,71 @@ class MeterType:
     spans: tuple[tuple[int, int], ...]
     fields: tuple[Field, ...]
     identity: Mapping[int, str]
-    holding: tuple[tuple[int, str | int], ...] = ()              # (address, what): see holding_spans
+    holding: tuple[tuple[int, str | int | bytes | Text], ...] = ()      # (address, what): see holding_spans
     prepare: Callable[[Mapping[str, int]], Mapping[str, int]] | None = None    # what the chip makes of the values
+    parity: str = "N"
+    functions: tuple[int, ...] = (READ_INPUT,)
+    holding_functions: tuple[int, ...] = (READ_HOLDING,)
+    filler: Mapping[int, int] | None = None
+    alone: Mapping[int, int] | None = None
+    rollover_kwh: int = 0
+    day: str = "generated:household"            # what it is usually put to
+
+    @property
+    def has_tariffs(self) -> bool:
+        """Whether it needs the model's counters by tariff or by day."""
+        return any(field.name.endswith(("_t1", "_t2", "_today")) for field in self.fields)
 
     def image(self, time_ms: int, values: Mapping[str, int]) -> Image:
-        """The registers of one step; words in a span that no field fills read as zero."""
+        """The registers of one step; words in a span that nothing fills read as zero."""
         if self.prepare is not None:
             values = self.prepare(values)
         buffers = [(address, bytearray(2 * words)) for address, words in self.spans]
-        for name, address, unit, form, per_unit in self.fields:
-            first, buffer = next(span for span in buffers if span[0] <= address < span[0] + len(span[1]) // 2)
-            offset = 2 * (address - first)
-            value, divisor = values[name], DIVISORS[unit]
-            if form == "f32":
-                struct.pack_into(">f", buffer, offset, value / divisor)
-                continue
-            raw = abs(value) * per_unit // divisor
-            if form == "u16":
-                struct.pack_into(">H", buffer, offset, raw & 0xFFFF)
-            else:
-                struct.pack_into(">HH", buffer, offset, raw & 0xFFFF, raw >> 16 & 0xFFFF)
+        for address, word in (self.filler or {}).items():
+            _put(buffers, address, word.to_bytes(2, "big"))
+        limit = self.rollover_kwh * MJ_PER_KWH
+        for field in self.fields:
+            value = values[field.name]
+            if limit and field.name.startswith("energy_"):
+                value %= limit
+            _put(buffers, field.address, field.encode(value))
         return Image(time_ms, tuple((address, bytes(buffer)) for address, buffer in buffers))
 
     def holding_spans(self, unit: int, serial: int) -> tuple[tuple[int, bytes], ...]:
-        """Holding registers that are served: the serial number (u32, big end first) or plain settings (u16)."""
+        """Registers that never change: the serial number (32 bits, or text), settings (16 bits), bytes as they are."""
         facts = {"serial": serial.to_bytes(4, "big"), "unit": unit.to_bytes(2, "big")}
         joined: list[tuple[int, bytes]] = []
         for address, what in self.holding:
-            data = what.to_bytes(2, "big") if isinstance(what, int) else facts[what]
+            if isinstance(what, tuple):
+                data = f"SN{serial}".encode()[:2 * what[1]].ljust(2 * what[1], b"\0")
+            elif isinstance(what, str):
+                data = facts[what]
+            else:
+                data = what if isinstance(what, bytes) else what.to_bytes(2, "big")
             if joined and joined[-1][0] + len(joined[-1][1]) // 2 == address:
                 joined[-1] = (joined[-1][0], joined[-1][1] + data)
             else:
                 joined.append((address, data))
         return tuple(joined)
+
+    def read(self, image: Image, holding: tuple[tuple[int, bytes], ...], function: int, address: int,
+             count: int) -> list[int] | None:
+        """The words that a read of this function gives, or None where there is nothing to read."""
+        words = None
+        if function in self.functions:
+            if count == 1 and self.alone and address in self.alone:
+                return [self.alone[address]]
+            words = image.read(address, count)
+        if words is None and function in self.holding_functions:
+            words = read_spans(holding, address, count)
+        return words
+
+
+def per_phase(name: str, address: int, unit: str, form: str = "f32", per_unit: int | Fraction = 1, step: int = 2,
+              phases: int = 3) -> tuple[Field, ...]:
+    """A value for each phase, `step` registers from one to the next."""
+    return tuple(Field(f"{name}_l{phase + 1}", address + step * phase, unit, form, per_unit)
+                 for phase in range(phases))
 
 
 def read_spans(spans: tuple[tuple[int, bytes], ...], address: int, count: int) -> list[int] | None:
@@ -95,3 +161,8 @@ def read_spans(spans: tuple[tuple[int, bytes], ...], address: int, count: int) -
             offset = 2 * (address - first)
             return list(struct.unpack(f">{count}H", data[offset:offset + 2 * count]))
     return None
+
+
+def _put(buffers: list[tuple[int, bytearray]], address: int, data: bytes) -> None:
+    first, buffer = next(span for span in buffers if span[0] <= address < span[0] + len(span[1]) // 2)
+    buffer[2 * (address - first):2 * (address - first) + len(data)] = data

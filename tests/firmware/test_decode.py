@@ -14,10 +14,6 @@ from firmware.wire import reading as reading_codec
 from tests import needs
 from tests.firmware.test_modbus import PZEM_ANSWER, PZEM_REQUEST
 
-MAPS = {"sdm120": "eastron-sdm120", "sdm630": "eastron-sdm630", "pzem004t": "peacefair-pzem-004t-v3"}
-SMALL = {"V": ("mV", 1000), "A": ("mA", 1000), "W": ("W", 1), "VA": ("VA", 1), "var": ("var", 1),
-         "1": ("/1000", 1000), "Hz": (None, 1000), "kWh": ("Wh", 1000), "kvarh": ("varh", 1000)}
-
 
 def words_of(data: bytes, order: str) -> list[int]:
     words = [data[at] << 8 | data[at + 1] for at in range(0, len(data), 2)]
@@ -60,28 +56,6 @@ def test_published_word_orders() -> None:
         words = words_of(bytes.fromhex(found[name]), "msw")
         exact = decode.exact(words, "f32", order)
         assert exact is not None and Fraction(*exact) == Fraction(found["value"])
-
-
-@pytest.mark.parametrize("name", meters.TYPES)
-def test_tables_agree_with_the_published_maps(name: str) -> None:
-    path = needs.VECTORS.parent / "meters" / f"{MAPS[name]}.json"
-    if not path.exists():
-        needs.missing("meter maps", "../shared/data/meters beside the checkout")
-    published = {row["name"]: row for row in json.loads(path.read_text())["fields"]}
-    table = meters.load(name)
-    for field in table.fields:
-        row = published[field.label]
-        unit, factor = SMALL[row["unit"]]
-        assert (field.function, field.address, field.count, field.kind) == (
-            row["fc"], row["address"], row["count"], row["type"]), field.label
-        assert field.unit == unit
-        assert Fraction(field.numerator, field.denominator) == Fraction(str(row["scale"])) * factor
-        if field.count > 1:
-            assert field.order == row["word_order"]
-        if row["obis"]:
-            assert field.name == row["obis"].split(":")[1].split("*")[0]
-    assert [field.name for field in table.fields if field.name == "1.8.0"]
-    assert len({field.name for field in table.fields}) == len(table.fields)
 
 
 def test_the_pzem_sample_decodes_to_what_its_source_says() -> None:

@@ -1,6 +1,7 @@
 """Energy is the exact integral of power; a point is a function of seed, point and step alone."""
 
 import math
+import struct
 from fractions import Fraction
 
 import pytest
@@ -10,6 +11,8 @@ from hypothesis import strategies as st
 from sim_hardware.days import DAY_S, open_day
 from sim_hardware.days.table4 import COLUMNS, HOURS_10WH
 from sim_hardware.load import Segment, WireDay, on_grid
+from sim_hardware.meters import TYPES
+from sim_hardware.meters.types import MJ_PER_KWH
 from sim_hardware.model import PointModel
 
 DAY = 20_624                            # 2026-06-20
@@ -156,3 +159,45 @@ def test_a_wire_s_counters_follow_its_power(segments: list[tuple[int, int]], ste
         lagging += max(now.reactive_mvar, 0) * step_s
         leading += max(-now.reactive_mvar, 0) * step_s
     assert wire.total == (taken, given_back, lagging, leading) == wire.at(DAY_S // step_s)[2:]
+
+
+@pytest.mark.parametrize("day", ["generated:household", "generated:prosumer", "table4:MG"])
+def test_two_tariffs_share_every_millijoule(day: str) -> None:
+    """Tariff 1 stands still by night, tariff 2 by day; together they are the total, each of them the exact integral."""
+    point = PointModel(7, 4, 3, open_day(day, 7, 4), 60, DAY, tariffs=True)
+    first = DAY * 1440
+    before = point.values(first)
+    midnight = before
+    for step in range(first, first + 2 * 1440 + 30):
+        now = point.values(step)
+        if step % 1440 == 0:
+            midnight = now
+        is_night = not 6 * 60 <= (step - 1) % 1440 < 22 * 60
+        for kind, sign in (("import", 1), ("export", -1)):
+            name = f"energy_active_{kind}"
+            assert now[name + "_t1"] + now[name + "_t2"] == now[name + "_total"]
+            grown = now[name + "_total"] - before[name + "_total"]
+            assert now[name + ("_t2" if is_night else "_t1")] - before[name + ("_t2" if is_night else "_t1")] == grown
+            if step > first:
+                assert grown == sum(max(sign * before[f"active_power_l{phase}"], 0) * 60 for phase in (1, 2, 3))
+            assert now[name + "_today"] == now[name + "_total"] - midnight[name + "_total"]
+        assert now["energy_active_sum_t2"] == now["energy_active_import_t2"] + now["energy_active_export_t2"]
+        before = now
+    late = PointModel(7, 4, 3, open_day(day, 7, 4), 60, DAY, tariffs=True)
+    assert late.values(step) == now, "asked without the days before"
+
+
+def test_a_counter_starts_where_it_is_told_and_rolls_over() -> None:
+    """Just below the end of its display a meter goes on from 0 and loses nothing."""
+    kind = TYPES["sdm630"]
+    point = PointModel(7, 4, 3, open_day("table4:LA1", 7, 4), 3600, DAY, start_kwh=999_400)
+    shown = []
+    for hour in range(24):
+        values = point.values(DAY * 24 + hour)
+        image = kind.image(0, values)
+        words = image.read(0x0048, 2)
+        assert words is not None
+        shown.append(struct.unpack(">f", struct.pack(">HH", *words))[0])
+        assert abs(shown[-1] - values["energy_active_import_total"] / MJ_PER_KWH % 1_000_000) < 0.1
+    assert max(shown) > 999_000 and min(shown) < 1500, "it rolled over within the day"
+    assert sum(later < earlier for earlier, later in zip(shown, shown[1:])) == 1
