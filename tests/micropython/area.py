@@ -105,7 +105,7 @@ class Area:
         (home / "signing.key").write_bytes(key.private_numbers().private_value.to_bytes(32, "big"))
         settings: dict[str, Any] = {
             "area": AREA, "brokers": [self.broker_url], "interval_s": 60, "seal_every_s": 60, "details_every_s": 0,
-            "silence_s": 20, "journal_kib": 64, "outbox": 64, "keep_frames_days": 0,
+            "silence_s": 20, "journal_kib": 64, "outbox": 64, "keep_frames_days": 2,
             "bus": [{"port": f"tcp://{port}", "meter": [{"point": point, "unit": point, "type": "sdm120"}]}]}
         (home / "meter.json").write_text(json.dumps(settings))
 

@@ -74,6 +74,12 @@ def whole_agent(version: str, made: Compiled, area: Area, name: str) -> tuple[in
     return bisect(runs, 32 * 1024, HIGHEST), in_use
 
 
+def shims(version: str, made: Compiled) -> int:
+    """Bytes of the bridge's own modules: a board has them in flash."""
+    line = command(bounded(version), made.scripts / "shims.mpy", options=made.options(HIGHEST))
+    return int(subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tests.micropython.measure", description=__doc__)
     parser.parse_args()
@@ -93,8 +99,8 @@ def main() -> int:
                 least, in_use = whole_agent(version, made, area, one)
             finally:
                 area.close()
-            print(f"whole agent, {version}: {least / 1024:.1f} KiB, {in_use / 1024:.1f} KiB of it in use at rest",
-                  flush=True)
+            print(f"whole agent, {version}: {least / 1024:.1f} KiB, {in_use / 1024:.1f} KiB of it in use at rest, "
+                  f"{shims(version, made) / 1024:.1f} KiB of these by the bridge", flush=True)
     return 0
 
 

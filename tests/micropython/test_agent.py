@@ -113,6 +113,25 @@ def test_everything_read_is_on_the_ledger_as_the_meter_showed_it(scene: tuple[Ar
                 (None, shown[labels[entry.name]]) for entry in one.entries]
 
 
+def test_frames_that_were_kept_hash_to_what_was_signed(scene: tuple[Area, dict[str, Run]]) -> None:
+    area, _ = scene
+    for point, name in enumerate(NAMES, 1):
+        stored = area.ledger().readings_between(point, DAY_MS, DAY_MS + 24 * 3600 * 1000)
+        raw = {one.time_ms: one.raw for one in map(reading_codec.decode, stored)}
+        data = (area.home(name) / "data" / "frames" / "2026-01-01.cbor").read_bytes()
+        at = matched = 0
+        while at < len(data):
+            (found, time_ms, frames), at = cbor.decode_from(data, at)
+            hasher = hashlib.sha256()
+            for frame in (part for pair in frames for part in pair):
+                hasher.update(len(frame).to_bytes(2, "big") + frame)
+            assert found == point and len(frames) == 2
+            if time_ms in raw:
+                assert hasher.digest() == raw[time_ms]
+                matched += 1
+        assert matched >= READINGS
+
+
 def test_acks_are_checked_and_the_journal_given_up(scene: tuple[Area, dict[str, Run]]) -> None:
     area, runs = scene
     for name in NAMES:
