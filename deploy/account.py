@@ -1,4 +1,4 @@
-"""`gridseal account`: money into an account, out of it, aside as a deposit; and what an account holds.
+"""`gridseal account`: money into an account, out of it, aside as a deposit; leaving; and what an account holds.
 
 The ledger's money is bookkeeping: a top-up's reference names what happened outside, at the grid's bank. The account's
 owner and the area's grid each sign the same words; the second signature puts them in force. With both folders at hand
@@ -11,24 +11,27 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from deploy import places
 from deploy.clock import open_clock
 from deploy.operator import Person
 from firmware.wire import trading
-from gateway.contracts import accounts
+from gateway.contracts import indexes, orders
 from gateway.ledger.reader import Reader
-from gateway.market import records
+from gateway.market import records, views
 
 SIDES = ("owner", "grid")
 ENTRIES = 20  # the newest of an account, without --all
 _KINDS = {"top-up": (trading.TOP_UP, "money comes in"), "withdraw": (trading.WITHDRAW, "money goes out"),
           "deposit": (trading.DEPOSIT, "a part of the balance is set aside for good")}
+_LEAVING = ("Open orders of the points are cancelled. When the last point has left and all slots until then are final, the "
+            "deposit is free. Meters, supply and debts stay; the operator's enroll approve brings a point back.")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("account", help="top-up, withdraw, deposit, show", description=__doc__)
+    parser = commands.add_parser("account", help="top-up, withdraw, deposit, leave, show", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     for word, (_, purpose) in _KINDS.items():
         reference = "" if word == "deposit" else " --reference transfer-17"
@@ -42,6 +45,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             one.add_argument("--reference", required=True, help="what happened outside; both sides write the same")
         places.add_usual(one)
         one.set_defaults(run=_change)
+    leave = actions.add_parser("leave", help="leave the market, with all points or with one", description=_LEAVING,
+                               epilog="example: gridseal account leave anna --point 7")
+    leave.add_argument("folder", type=Path, help="the owner's (it signs)")
+    leave.add_argument("--point", type=int, help="only this one (default: all, the account with them)")
+    places.add_usual(leave)
+    leave.set_defaults(run=_leave)
     show = actions.add_parser("show", help="balance, credit, entries", epilog="example: gridseal account show anna "
                               "--area-folder area --json")
     show.add_argument("account", nargs="?", metavar="FOLDER|KID", help="one account (default: a line for each)")
@@ -100,60 +109,63 @@ def _tell_change(args: argparse.Namespace, account: bytes, done: list[dict[str, 
     return 0 if is_good else 1
 
 
+def _leave(args: argparse.Namespace) -> int:
+    person = Person.open(args.folder)
+    with_all = args.point is None
+    body = trading.leave_body(person.kid if with_all else args.point)
+    trading.decode_leave_body(body)
+    outcome = person.submit(person.area, person.sign(trading.LEAVE, body, open_clock(args.clock)), person.brokers)
+    is_good = outcome.code == 0
+    if args.json:
+        print(json.dumps({"account": person.kid.hex(), "point": args.point, "height": outcome.height,
+                          "code": outcome.code, "result": outcome.reason}))
+    else:
+        who = f"account {person.kid.hex()}" if with_all else f"point {args.point}"
+        print(f"{who}: {'has left the market' if is_good else 'refused: ' + outcome.reason} (block {outcome.height})",
+              file=sys.stdout if is_good else sys.stderr)
+    return 0 if is_good else 1
+
+
 def _show(args: argparse.Namespace) -> int:
-    with contextlib.closing(places.open_ledger(args)) as reader:
+    with contextlib.closing(places.open_ledger(args)) as reader, reader.reading():
         if args.account is None:
             return _show_all(args, reader)
         kid = places.kid_of(args.account)
-        account = accounts.find(places.View(reader), kid)
-        if account is None:
+        stored = reader.state_value(records.account_key(kid))
+        if stored is None:
             print(f"no account {kid.hex()} yet: its first top-up makes it", file=sys.stderr)
             return 1
-        first = 1 if args.all else max(1, account.entries - ENTRIES + 1)
-        entries = [_entry(reader, kid, number) for number in range(first, account.entries + 1)]
-        waiting = reader.state_value(records.open_key(kid))
-    values = account_values(account)
-    opened = [] if waiting is None else records.decode_open(waiting)
+        (account,) = views.accounts(reader.state_value, reader.height(), [stored])["accounts"]
+        first = 1 if args.all else max(1, account["entries"] - ENTRIES + 1)
+        entries = [_entry(reader, kid, number) for number in range(first, account["entries"] + 1)]
+        opened = orders.open_orders(places.View(reader), kid)
     if args.json:
-        print(json.dumps({**values, "entries": [entry_values(entry) for entry in entries],
+        lines = [{**entry._asdict(), "kind": records.ENTRY_NAMES[entry.kind]} for entry in entries]
+        print(json.dumps({**account, "lines": lines,
                           "open": [{**one._asdict(), "id": one.id.hex()} for one in opened]}))
         return 0
     print("\n".join(_lines(account)))
     for one in opened:
         print(f"open    {places.moment(one.slot_s)} {trading.SIDES[one.side]:<4} point {one.point}  {one.id.hex()}")
-    if account.entries > len(entries):
-        print(f"... {account.entries - len(entries)} older entries (--all)")
+    if account["entries"] > len(entries):
+        print(f"... {account['entries'] - len(entries)} older entries (--all)")
     for entry in entries:
         print(_entry_line(entry))
     return 0
 
 
 def _show_all(args: argparse.Namespace, reader: Reader) -> int:
-    found = [records.decode_account(value) for _, value in reader.state_with(records.account_key(b""))]
+    stored = [data for _, data in reader.state_with(records.account_key(b""))]
+    found = views.accounts(reader.state_value, reader.height(), stored)
     if args.json:
-        print(json.dumps({"accounts": [account_values(one) for one in found]}))
+        print(json.dumps(found))
         return 0
-    for one in found:
-        print(f"{one.address.hex()}  balance {places.money(one.balance_mc):>16}  available "
-              f"{places.money(accounts.available_mc(one)):>16}  entries {one.entries}")
-    if not found:
-        print("no account yet")
+    for one in found["accounts"]:
+        print(f"{one['address']}  {one['role'] or '':<11} balance {places.money(one['balance_mc']):>16}  available "
+              f"{places.money(one['available_mc']):>16}  entries {one['entries']}")
+    print(f"sum {places.money(found['sum_mc'])}, minted {places.money(found['minted_mc'])}"
+          if found["accounts"] else "no account yet")
     return 0
-
-
-def account_values(account: records.AccountRecord) -> dict[str, Any]:
-    """An account for JSON: {address, balance, credit} first (004 eq. 7), credit in thousandths, None without scores."""
-    return {"address": account.address.hex(), "balance_mc": account.balance_mc,
-            "credit": {"buyer": _mean(account.buyer_sum, account.buyer_count),
-                       "seller": _mean(account.seller_sum, account.seller_count)},
-            "available_mc": accounts.available_mc(account), "deposit_mc": account.deposit_mc,
-            "held_mc": account.held_mc, "spent_mc": account.spent_mc, "earned_mc": account.earned_mc,
-            "entry_count": account.entries}
-
-
-def entry_values(entry: records.EntryRecord) -> dict[str, Any]:
-    """A numbered change of a balance, for JSON."""
-    return {**entry._asdict(), "kind": records.ENTRY_NAMES[entry.kind]}
 
 
 def _entry(reader: Reader, kid: bytes, number: int) -> records.EntryRecord:
@@ -162,18 +174,13 @@ def _entry(reader: Reader, kid: bytes, number: int) -> records.EntryRecord:
     return records.decode_entry(data)
 
 
-def _mean(total: int, count: int) -> int | None:
-    return total // count if count else None
-
-
-def _lines(account: records.AccountRecord) -> list[str]:
-    rows = [("balance", account.balance_mc), ("deposit", account.deposit_mc), ("held", account.held_mc),
-            ("available", accounts.available_mc(account)), ("spent", account.spent_mc), ("earned", account.earned_mc)]
-    credits = [("buyer", _mean(account.buyer_sum, account.buyer_count)),
-               ("seller", _mean(account.seller_sum, account.seller_count))]
-    return [f"account {account.address.hex()}", *(f"{name:<10} {places.money(value):>18}" for name, value in rows),
-            "credit     " + ", ".join(f"as {side} " + ("none yet" if mean is None else f"{mean / 1000:.3f}")
-                                      for side, mean in credits)]
+def _lines(account: dict[str, Any]) -> list[str]:
+    rows = [f"{name:<10} {places.money(account[name + '_mc']):>18}"
+            for name in ("balance", "deposit", "held", "available", "spent", "earned")]
+    credits = [f"{side} {mean / 1000:.3f} ({account['scores'][side]} scores)"
+               for side, mean in account["credit"].items() if mean is not None]
+    return [f"account {account['address']}, {account['role'] or 'not enrolled'}, points "
+            + (", ".join(map(str, account["points"])) or "none"), *rows, "credit     " + ", ".join(credits)]
 
 
 def _entry_line(entry: records.EntryRecord) -> str:

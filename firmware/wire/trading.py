@@ -1,4 +1,4 @@
-"""Makes the bodies of the market's transactions (types 6 to 13) from named fields; reads them strictly.
+"""Makes the bodies of the market's transactions (types 3 and 6 to 13) from named fields; reads them strictly.
 
 Money in mc, prices in mc per kWh, energy in Wh, a slot by its start in Unix seconds. Only shapes are checked here; what
 a rule set allows is decided at execution.
@@ -9,8 +9,9 @@ from collections import namedtuple
 
 from firmware.wire import cbor
 from firmware.wire.errors import check
-from firmware.wire.shape import check_fields
+from firmware.wire.shape import check_fields, is_kind
 
+LEAVE = 3
 DEPOSIT, TOP_UP, WITHDRAW, RULE_SET, ORDER, CANCEL, COMMIT, REVEAL = range(6, 14)
 AMOUNT_MC = 10**15  # of one deposit, top-up or withdrawal: ten thousand million of the currency unit
 SLOT_S = 1 << 40  # a slot begins before: whatever is computed with it stays far inside 64 bits
@@ -25,6 +26,19 @@ Money = namedtuple("Money", ("account", "amount_mc", "reference"))
 RuleSet = namedtuple("RuleSet", ("name", "version", "valid_from", "hash", "parameters"))
 Order = namedtuple("Order", ("slot_s", "scale", "side", "flow", "form", "price", "wh", "point"))
 Reveal = namedtuple("Reveal", ("slot_s", "price", "wh", "nonce"))
+
+
+def leave_body(who):
+    """Returns the body of type 3: who leaves the market, a kid (8 bytes: its account with all points) or a point."""
+    return [who]
+
+
+def decode_leave_body(body):
+    """Returns the kid (bytes) or the point (integer) of type 3; Refused `malformed`."""
+    check_fields(body, ("*",))
+    is_point = is_kind(body[0], "u") and body[0] < 0x100000000
+    check(is_point or is_kind(body[0], "b8"), "malformed", "a kid or a point", body[0])
+    return body[0]
 
 
 def deposit_body(account, amount_mc):

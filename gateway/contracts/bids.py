@@ -15,13 +15,13 @@ from gateway.market.rules import Market
 
 
 def commit(store: State, context: BlockContext, found: Transaction) -> None:
-    """Type 12; Refused `no_rules`, `wrong_mechanism`, `outside_window`, `not_permitted` for an owner of more than one
-    point (a bid names none), `duplicate` and what else an order is refused for."""
+    """Type 12; Refused `no_rules`, `wrong_mechanism`, `outside_window`, `not_permitted` unless its owner has one
+    point in the market (a bid names none), `duplicate` and what else an order is refused for."""
     owner = accounts.of(store, found.sender)
     slot_s, digest = trading.decode_commit_body(found.body)
     rules = _blind_rules(store, context)
     orders.check_slot(store, context, slot_s, rules.commit_open_s, rules.commit_close_s)
-    points = indexes.points_of(store, owner)
+    points = indexes.points_in_market(store, owner)
     check(len(points) == 1, "not_permitted", "one point", points)
     made = OpenOrder(slot_s, 0, 0, 0, orders.BUY, points[0], orders.id_of(found))
     waiting = orders.open_orders(store, owner)

@@ -17,7 +17,7 @@ Heartbeat): an empty block is proposed at once when it passes.
 from collections.abc import Iterator
 from functools import lru_cache
 
-from gateway.contracts import accounts, clearing, indexes, registry, rulesets, settlement
+from gateway.contracts import accounts, clearing, indexes, leaving, registry, rulesets, settlement
 from gateway.contracts.context import BlockContext, State
 from gateway.market import records
 from gateway.market.records import CalendarRecord
@@ -82,6 +82,7 @@ def _do(store: State, context: BlockContext, _due_s: int, kind: int, slot_s: int
     else:
         settlement.final(store, context, slot_s)
         indexes.settle_former(store, context, next_s, registry.point_of)
+        leaving.give_back(store, next_s)
         calendar = calendar._replace(final_s=next_s)
     store.put(records.CALENDAR_KEY, records.encode(calendar))
 

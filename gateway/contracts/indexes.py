@@ -24,8 +24,34 @@ def points_of(store: State, kid: bytes) -> list[int]:
     return _list(store, records.owner_key(kid))
 
 
+def points_in_market(store: State, kid: bytes) -> list[int]:
+    """The points of an owner that have not left the market."""
+    return [point for point in points_of(store, kid) if not has_left(store, point)]
+
+
+def has_left(store: State, point: int) -> bool:
+    """Has the point left the market (leaving.py), and not come back?"""
+    return store.get(records.left_key(point)) is not None
+
+
+def leaving(store: State) -> list[list]:
+    """[[kid, slot], ...]: whose deposit comes back when all slots before are final."""
+    return _list(store, records.LEAVING_KEY)
+
+
+def put_leaving(store: State, rows: list[list]) -> None:
+    """Writes that list."""
+    _put(store, records.LEAVING_KEY, rows)
+
+
 def note_point(store: State, context: BlockContext, old: PointRecord | None, new: PointRecord) -> None:
-    """A point is registered, perhaps again and for another owner."""
+    """A point is registered, perhaps again and for another owner: it is in the market, its owner's deposit answers for
+    it."""
+    if has_left(store, new.point):
+        store.delete(records.left_key(new.point))
+    waiting = leaving(store)
+    if any(kid == new.owner for kid, _ in waiting):
+        put_leaving(store, [row for row in waiting if row[0] != new.owner])
     if old is None:
         _add(store, records.POINTS_KEY, new.point)
     elif old.owner != new.owner:
@@ -47,6 +73,11 @@ def note_role(store: State, kid: bytes, record: AgentRecord, signer_of: Callable
     known = [(other, signer_of(store, other)) for other in [*kids, *([] if account in kids else [account])]]
     living = [other for other, found in known if found is not None and found.revoked_height is None]
     _put(store, records.GRID_KEY, living or kids[:1])
+
+
+def former_of(store: State, kid: bytes) -> list[int]:
+    """For each point that another owner has now: the first slot that is the other's."""
+    return [slot_s for former, _, slot_s in _list(store, records.FORMER_KEY) if former == kid]
 
 
 def settle_former(store: State, context: BlockContext, final_s: int,

@@ -9,7 +9,7 @@ import hashlib
 from firmware.wire import trading, transaction
 from firmware.wire.errors import check
 from firmware.wire.transaction import Transaction
-from gateway.contracts import accounts, registry, rulesets
+from gateway.contracts import accounts, indexes, registry, rulesets
 from gateway.contracts.context import BlockContext, State
 from gateway.market import records
 from gateway.market.records import OpenOrder, OrderRecord
@@ -20,7 +20,8 @@ BUY, SELL = 0, 1
 
 def order(store: State, context: BlockContext, found: Transaction) -> None:
     """Type 10; Refused `no_rules`, `outside_window`, `wrong_price`, `wrong_volume`, `unknown_point`, `not_its_point`,
-    `wrong_mechanism`, `busy`, `both_sides`, `duplicate`, `insufficient_funds`."""
+    `not_permitted` for a point that has left, `wrong_mechanism`, `busy`, `both_sides`, `duplicate`,
+    `insufficient_funds`."""
     owner = accounts.of(store, found.sender)
     body = trading.decode_order_body(found.body)
     rules = rulesets.market(store, context.height)
@@ -30,6 +31,7 @@ def order(store: State, context: BlockContext, found: Transaction) -> None:
     check(point is not None, "unknown_point", "a registered point", body.point)
     assert point is not None
     check(point.owner == owner, "not_its_point", point.owner, owner)
+    check(not indexes.has_left(store, body.point), "not_permitted", "a point in the market", body.point)
     check(rules.mechanism != "blind" or body.side == SELL, "wrong_mechanism", "a commit", body.side)
     made = OpenOrder(body.slot_s, body.scale, body.flow, body.form, body.side, body.point, id_of(found))
     waiting = open_orders(store, owner)

@@ -11,7 +11,7 @@ from firmware.wire import cbor, cose, device, state, trading, transaction
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import bids, devices, money, orders, registry, replacement, rulesets, settlement
+from gateway.contracts import bids, devices, leaving, money, orders, registry, replacement, rulesets, settlement
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 
@@ -55,6 +55,7 @@ def _sender(store: State, context: BlockContext, kid: bytes) -> AgentRecord | No
 RULES: dict[int, Rule] = {
     transaction.ENROL: Rule(("operator",), registry.enrol),
     transaction.REVOKE: Rule(("operator",), registry.revoke),
+    trading.LEAVE: Rule(("participant",), leaving.leave),
     transaction.REPLACE_METER: Rule(("agent", "operator"), replacement.replace_meter),
     transaction.REPLACE_AGENT: Rule(("operator",), registry.replace_agent),
     trading.DEPOSIT: Rule(("grid", "participant"), money.deposit),

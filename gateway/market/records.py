@@ -18,6 +18,7 @@ from firmware.wire.shape import check_fields, check_list
 CALENDAR_KEY = b"calendar"
 GRID_KEY = b"role/grid"  # unrevoked kids of role grid in the order of their enrolment (CBOR list); the first is the
 # area's grid account. The last one stays when it is revoked: a slot's sums still need an account.
+LEAVING_KEY = b"leaving"  # [[kid, slot], ...]: whose deposit comes back when all slots before `slot` are final
 FORMER_KEY = b"former"  # [[kid, point, slot], ...]: who had a point before, whose slots before `slot` are not final yet
 MINTED_KEY = b"minted"  # genesis balances and top-ups less withdrawals, mc (CBOR integer): the sum of all balances
 POINTS_KEY = b"points"  # every point of the area, rising (CBOR list)
@@ -276,6 +277,11 @@ Record = TypeVar("Record", bound=tuple)
 
 def account_key(kid: bytes) -> bytes:
     return ACCOUNT + bytes(kid)
+
+
+def left_key(point: int) -> bytes:
+    """Of a point that has left the market: the first slot in which nothing of it can be traded (CBOR integer)."""
+    return b"left/" + struct.pack(">I", point)
 
 
 def signs_key(kid: bytes) -> bytes:

@@ -32,7 +32,8 @@ _BODIES = st.one_of(
     st.tuples(st.just(trading.REVEAL), st.builds(lambda numbers: [*numbers, bytes(16)], st.lists(
         _NUMBERS, min_size=3, max_size=3))),
     st.tuples(st.just(trading.COMMIT), st.builds(lambda slot_s: [slot_s, bytes(32)], _NUMBERS)),
-    st.tuples(st.integers(6, 13), st.lists(_VALUES, max_size=9)))
+    st.tuples(st.just(trading.LEAVE), st.lists(st.sampled_from(_KIDS) | st.integers(0, 4), min_size=1, max_size=1)),
+    st.tuples(st.sampled_from((trading.LEAVE, *range(6, 14))), st.lists(_VALUES, max_size=9)))
 _BLOCKS = st.lists(st.tuples(st.lists(st.tuples(_NAMES, _BODIES), max_size=8), st.integers(0, 5000)), max_size=6)
 
 

@@ -1,7 +1,8 @@
 """Money under any course of events: what is minted is what all balances are, and every hold is explained.
 
-Hypothesis draws orders, cancellations, bids, reveals, top-ups, changes of mechanism, seals and steps of time; each step
-is a block of a real ledger. In the end the ledger starts again, executes everything anew, and must come out the same.
+Hypothesis draws orders, cancellations, bids, reveals, top-ups, leavings and returns, changes of mechanism, seals and
+steps of time; each step is a block of a real ledger. In the end the ledger starts again, executes everything anew, and
+must come out the same.
 """
 
 import tempfile
@@ -11,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from firmware.wire import trading
-from gateway.contracts import orders
+from firmware.wire import trading, transaction
+from gateway.contracts import indexes, orders
 from gateway.market import records
 from tests.contracts.area import SLOT_S, Area, MarketWorld
-from tests.ledger.world import START_S, key
+from tests.ledger.world import START_S, key, point_entry
 
 OWNERS = 5
 NAMES = st.sampled_from([f"p{at}" for at in range(OWNERS)])
@@ -39,6 +40,7 @@ class Market(RuleBasedStateMachine):
         self.sent: list[tuple[str, bytes]] = []
         self.bids: list[tuple[str, int, int, int]] = []
         self.registers = [1000] * OWNERS
+        self.agents = [f"m{at}" for at in range(OWNERS)]
 
     def block(self, *items: bytes) -> list[str]:
         verdicts = self.area.block(self.now_s, *items)
@@ -94,6 +96,19 @@ class Market(RuleBasedStateMachine):
         make = getattr(self.world, kind)
         self.block(make(name, amount_mc), make(name, amount_mc, sender=name))
 
+    @rule(at=st.integers(0, OWNERS - 1), is_point=st.booleans())
+    def leave(self, at: int, is_point: bool) -> None:
+        body = trading.leave_body(at + 1 if is_point else key(f"p{at}").kid)
+        self.block(self.world.tx(trading.LEAVE, body, f"p{at}"))
+
+    @precondition(lambda self: any(indexes.has_left(self.area.state, at + 1) for at in range(OWNERS)))
+    @rule(data=st.data())
+    def come_back(self, data: st.DataObject) -> None:
+        at = data.draw(st.sampled_from([at for at in range(OWNERS) if indexes.has_left(self.area.state, at + 1)]))
+        agent, self.agents[at] = self.agents[at], self.agents[at] + "+"
+        body = transaction.enrol_body(self.world.request(self.agents[at]), key(f"p{at}").kid, [point_entry(at + 1)], "")
+        assert self.block(self.world.revoke(agent), self.world.tx(transaction.ENROL, body)) == ["accepted"] * 2
+
     @rule(is_blind=st.booleans())
     def mechanism(self, is_blind: bool) -> None:
         self.versions["market"] += 1
@@ -121,7 +136,7 @@ class Market(RuleBasedStateMachine):
         items = []
         for at, rise in enumerate(rises):
             self.registers[at] += rise
-            items.append(self.world.seal(f"m{at}", at + 1, self.now_s * 1000, self.registers[at],
+            items.append(self.world.seal(self.agents[at], at + 1, self.now_s * 1000, self.registers[at],
                                          export_wh=self.registers[at] // 2 if at % 2 else None).leaf)
         self.area.block(self.now_s, *items)
 
@@ -147,6 +162,9 @@ class Market(RuleBasedStateMachine):
             assert account.held_mc == held[account.address], (f"p{at}", account.held_mc, held[account.address])
             mine = orders.open_orders(self.area.state, account.address)
             assert all(entry.slot_s >= calendar.clear_s for entry in mine) and len(mine) <= 6
+            if indexes.has_left(self.area.state, at + 1):
+                sealed = {bid.id for _, data in tree.with_prefix(b"bids/") for bid in records.decode_bids(data)}
+                assert all(entry.id in sealed for entry in mine), "only bids stand"
 
     def teardown(self) -> None:
         if not hasattr(self, "area"):
@@ -155,6 +173,7 @@ class Market(RuleBasedStateMachine):
         self.area.block(self.now_s)
         self.holds_are_explained()
         self.area.check_entries()
+        assert self.area.ledger.state_value(records.LEAVING_KEY) is None, "whoever left has its deposit back"
         root, deadline_s = self.area.ledger.stand().state_root, self.area.ledger.deadline_s()
         self.area.restart()
         assert (self.area.ledger.stand().state_root, self.area.ledger.deadline_s()) == (root, deadline_s)

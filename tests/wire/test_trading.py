@@ -12,6 +12,7 @@ from firmware.wire.errors import Refused
 
 KID = bytes(range(8))
 CODECS: dict[int, tuple[Callable, list]] = {
+    trading.LEAVE: (trading.decode_leave_body, trading.leave_body(KID)),
     trading.DEPOSIT: (trading.decode_deposit_body, trading.deposit_body(KID, 5)),
     trading.TOP_UP: (trading.decode_money_body, trading.money_body(KID, 100_000, "bank 7")),
     trading.WITHDRAW: (trading.decode_money_body, trading.money_body(KID, trading.AMOUNT_MC, "")),
@@ -23,6 +24,7 @@ CODECS: dict[int, tuple[Callable, list]] = {
 }
 # What other makers of these bytes must come to; they change only together with the formats' version.
 GOLDEN = {
+    trading.LEAVE: "81480001020304050607",
     trading.DEPOSIT: "82480001020304050607" "05",
     trading.TOP_UP: "83480001020304050607" "1a000186a0" "6662616e6b2037",
     trading.WITHDRAW: "83480001020304050607" "1b00038d7ea4c68000" "60",
@@ -49,6 +51,10 @@ def test_golden_bytes(kind: int) -> None:
     assert decode(cbor.decode(bytes.fromhex(GOLDEN[kind])))
 
 
+def test_leaving_with_one_point_has_one_spelling() -> None:
+    assert cbor.encode(trading.leave_body(7)).hex() == "8107"
+
+
 @given(st.builds(trading.Order, numbers, st.integers(0, 2), st.integers(0, 1), st.integers(0, 3), st.integers(0, 255),
                  numbers, numbers, numbers))
 def test_order_decodes_to_itself(order: trading.Order) -> None:
@@ -65,6 +71,8 @@ def test_others_decode_to_themselves(kid: bytes, amount_mc: int, text: str, numb
     digest = hashlib.sha256(nonce).digest()
     assert trading.decode_commit_body(trading.commit_body(number, digest)) == (number, digest)
     assert trading.decode_cancel_body(trading.cancel_body(digest)) == digest
+    for who in (kid, number):
+        assert trading.decode_leave_body(cbor.decode(cbor.encode(trading.leave_body(who)))) == who
     read = trading.decode_rule_set_body(cbor.decode(cbor.encode(
         trading.rule_set_body(text, number, number, [number, text, [kid]]))))
     assert read[:3] == (text, number, number) and read.parameters == [number, text, [kid]]
@@ -86,6 +94,8 @@ def test_any_other_shape_is_refused(kind: int, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("kind", "at", "value", "reason"), [
+    (trading.LEAVE, 0, bytes(7), "malformed"), (trading.LEAVE, 0, 2**32, "malformed"),
+    (trading.LEAVE, 0, -1, "malformed"), (trading.LEAVE, 0, True, "malformed"), (trading.LEAVE, 0, None, "malformed"),
     (trading.DEPOSIT, 1, 0, "malformed"), (trading.TOP_UP, 1, trading.AMOUNT_MC + 1, "malformed"),
     (trading.WITHDRAW, 1, True, "malformed"), (trading.TOP_UP, 2, "x" * 257, "malformed"),
     (trading.RULE_SET, 3, bytes(32), "wrong_digest"), (trading.RULE_SET, 2, trading.HEIGHT, "malformed"),
