@@ -176,7 +176,7 @@ def test_without_a_broker_of_the_system(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_keeps_running_until_it_is_ended(tmp_path: Path, number: signal.Signals) -> None:
-    """One replica, one agent; after the report all is up, made of commands only, and one signal ends all of it."""
+    """One replica, three agents; after the report all is up, made of commands only, and one signal ends all of it."""
     needs.program("mosquitto")
     folder = tmp_path / "demo"
     words = command(folder, "--hours", "1", "--meters", "3", "--replicas", "1", "--mechanism", "none",
@@ -186,7 +186,8 @@ def test_keeps_running_until_it_is_ended(tmp_path: Path, number: signal.Signals)
             assert playing.stdout is not None
             check_report(json.loads(playing.stdout.readline()), points=3, hours=1, replicas=1)
             rows = read_list(folder / "area")
-            assert sorted(row["kind"] for row in rows) == ["agent", "broker", "meter", "replica"]
+            kinds = sorted(row["kind"] for row in rows)
+            assert kinds == ["agent", "agent", "agent", "broker", "meter", "meter", "replica"]
             for row in rows:
                 assert is_typed_command(row["command"]), row
             assert len(processes_of(folder)) >= 1 + len(rows)
