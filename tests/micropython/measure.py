@@ -74,10 +74,20 @@ def whole_agent(version: str, made: Compiled, area: Area, name: str) -> tuple[in
     return bisect(runs, 32 * 1024, HIGHEST), in_use
 
 
-def shims(version: str, made: Compiled) -> int:
-    """Bytes of the bridge's own modules: a board has them in flash."""
-    line = command(bounded(version), made.scripts / "shims.mpy", options=made.options(HIGHEST))
-    return int(subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout)
+def said(version: str, made: Compiled, script: str) -> str:
+    """What a script prints."""
+    line = command(bounded(version), made.scripts / script, options=made.options(HIGHEST))
+    return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def loaded_bytes(version: str, made: Compiled) -> int:
+    """.mpy of the modules that an agent has loaded."""
+    size = 0
+    for name in said(version, made, "loaded.mpy").split():
+        path = made.firmware.parent / name.replace(".", "/")
+        path = path / "__init__.mpy" if path.is_dir() else path.with_suffix(".mpy")
+        size += path.stat().st_size if path.is_file() and name.startswith("firmware") else 0
+    return size
 
 
 def main() -> int:
@@ -87,7 +97,8 @@ def main() -> int:
         folder = Path(name)
         made = compile_all(folder / "mpy")
         size = sum(path.stat().st_size for path in made.firmware.rglob("*.mpy"))
-        print(f".mpy of all board files: {size} bytes", flush=True)
+        print(f".mpy files: {loaded_bytes('1.29', made) / 1024:.1f} KiB of the agent, {size / 1024:.1f} KiB in all",
+              flush=True)
         for version in INPUTS:
             print(f"light node, {version}: {light_node(version, made, folder) / 1024:.1f} KiB", flush=True)
         names = [f"board-{version}" for version in INPUTS]
@@ -100,7 +111,7 @@ def main() -> int:
             finally:
                 area.close()
             print(f"whole agent, {version}: {least / 1024:.1f} KiB, {in_use / 1024:.1f} KiB of it in use at rest, "
-                  f"{shims(version, made) / 1024:.1f} KiB of these by the bridge", flush=True)
+                  f"{int(said(version, made, 'shims.mpy')) / 1024:.1f} KiB of these by the bridge", flush=True)
     return 0
 
 
