@@ -1,4 +1,4 @@
-"""`gridseal account`: money into an account, out of it, aside as a deposit; and what an account holds.
+"""`gridseal account`: money into an account, out of it, aside as a deposit; leaving; and what an account holds.
 
 The ledger's money is bookkeeping: a top-up's reference names what happened outside, at the grid's bank. The account's
 owner and the area's grid each sign the same words; the second signature puts them in force. With both folders at hand
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from deploy import places
@@ -25,10 +26,12 @@ SIDES = ("owner", "grid")
 ENTRIES = 20  # the newest of an account, without --all
 _KINDS = {"top-up": (trading.TOP_UP, "money comes in"), "withdraw": (trading.WITHDRAW, "money goes out"),
           "deposit": (trading.DEPOSIT, "a part of the balance is set aside for good")}
+_LEAVING = ("Open orders of the points are cancelled. When the last point has left and all slots until then are final, "
+            "the deposit is free. Meters, supply and debts stay; the operator's enroll approve brings a point back.")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("account", help="top-up, withdraw, deposit, show", description=__doc__)
+    parser = commands.add_parser("account", help="top-up, withdraw, deposit, leave, show", description=__doc__)
     actions = parser.add_subparsers(dest="action", required=True)
     for word, (_, purpose) in _KINDS.items():
         reference = "" if word == "deposit" else " --reference transfer-17"
@@ -42,6 +45,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             one.add_argument("--reference", required=True, help="what happened outside; both sides write the same")
         places.add_usual(one)
         one.set_defaults(run=_change)
+    leave = actions.add_parser("leave", help="leave the market, with all points or with one", description=_LEAVING,
+                               epilog="example: gridseal account leave anna --point 7")
+    leave.add_argument("folder", type=Path, help="the owner's (it signs)")
+    leave.add_argument("--point", type=int, help="only this one (default: all, the account with them)")
+    places.add_usual(leave)
+    leave.set_defaults(run=_leave)
     show = actions.add_parser("show", help="balance, credit, entries", epilog="example: gridseal account show anna "
                               "--area-folder area --json")
     show.add_argument("account", nargs="?", metavar="FOLDER|KID", help="one account (default: a line for each)")
@@ -100,6 +109,23 @@ def _tell_change(args: argparse.Namespace, account: bytes, done: list[dict[str, 
     return 0 if is_good else 1
 
 
+def _leave(args: argparse.Namespace) -> int:
+    person = Person.open(args.folder)
+    with_all = args.point is None
+    body = trading.leave_body(person.kid if with_all else args.point)
+    trading.decode_leave_body(body)
+    outcome = person.submit(person.area, person.sign(trading.LEAVE, body, open_clock(args.clock)), person.brokers)
+    is_good = outcome.code == 0
+    if args.json:
+        print(json.dumps({"account": person.kid.hex(), "point": args.point, "height": outcome.height,
+                          "code": outcome.code, "result": outcome.reason}))
+    else:
+        who = f"account {person.kid.hex()}" if with_all else f"point {args.point}"
+        print(f"{who}: {'has left the market' if is_good else 'refused: ' + outcome.reason} (block {outcome.height})",
+              file=sys.stdout if is_good else sys.stderr)
+    return 0 if is_good else 1
+
+
 def _show(args: argparse.Namespace) -> int:
     with contextlib.closing(places.open_ledger(args)) as reader, reader.reading():
         if args.account is None:
@@ -119,6 +145,9 @@ def _show(args: argparse.Namespace) -> int:
                           "open": [{**one._asdict(), "id": one.id.hex()} for one in opened]}))
         return 0
     print("\n".join(_lines(account)))
+    if account["deposit_free_s"] is not None:
+        print(f"left the market: the deposit is free when all slots before {places.moment(account['deposit_free_s'])} "
+              "are final")
     for one in opened:
         print(f"open    {places.moment(one.slot_s)} {trading.SIDES[one.side]:<4} point {one.point}  {one.id.hex()}")
     if account["entries"] > len(entries):

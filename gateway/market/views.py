@@ -277,8 +277,15 @@ def _account(get: Get, account: AccountRecord, prior: int | None) -> dict[str, A
             "scores": {"buying": account.buyer_count, "selling": account.seller_count},
             "role": decode_agent(agent).role if agent else None, "points": cbor.decode(points) if points else [],
             "available_mc": account.balance_mc - account.deposit_mc - account.held_mc,
-            "deposit_mc": account.deposit_mc, "held_mc": account.held_mc, "spent_mc": account.spent_mc,
-            "earned_mc": account.earned_mc, "entries": account.entries}
+            "deposit_mc": account.deposit_mc, "deposit_free_s": _free_s(get, account.address),
+            "held_mc": account.held_mc, "spent_mc": account.spent_mc, "earned_mc": account.earned_mc,
+            "entries": account.entries}
+
+
+def _free_s(get: Get, address: bytes) -> int | None:
+    """Of an account that has left the market, before its deposit came back: all slots before must be final."""
+    data = get(records.LEAVING_KEY)
+    return None if data is None else dict(cbor.decode(data)).get(address)
 
 
 def _mean(total: int, count: int, prior: int | None) -> int | None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firmware.wire import trading, transaction
 from gateway.contracts import accounts, indexes, orders
-from gateway.market import records, rules
+from gateway.market import records, rules, views
 from tests.contracts.area import FIRST_S, MONEY_MC, SLOT_S, Area, MarketWorld, area_of, refused
 from tests.ledger.world import START_S, key, point_entry
 
@@ -96,6 +96,8 @@ def test_one_point_leaves_after_the_other(tmp_path: Path) -> None:
         calendar = area.calendar()
         assert calendar and calendar.final_s == FIRST_S + SLOT_S
         assert area.account("p0")[6:8] == (DEPOSIT_MC, 0), "of two slots one is final"
+        shown = views.accounts(area.ledger.state_value, area.ledger.height(), [records.encode(area.account("p0"))])
+        assert shown["accounts"][0]["deposit_free_s"] == FIRST_S + 2 * SLOT_S
         area.block(FIRST_S + 3 * SLOT_S)
         assert area.account("p0").deposit_mc == 0
         assert indexes.points_of(area.state, key("p0").kid) == [1, 7], "they are still its points"

@@ -198,7 +198,7 @@ def test_credit_of_each_side_is_its_own_mean() -> None:
     assert found == {"grid": None, "minted_mc": 0, "sum_mc": -5, "accounts": [{
         "address": key("ann").kid.hex(), "balance_mc": -5, "credit": {"buying": 95_000, "selling": None},
         "scores": {"buying": 2, "selling": 0}, "role": None, "points": [], "available_mc": -12, "deposit_mc": 3,
-        "held_mc": 4, "spent_mc": 100, "earned_mc": 95, "entries": 7}]}
+        "deposit_free_s": None, "held_mc": 4, "spent_mc": 100, "earned_mc": 95, "entries": 7}]}
 
 
 def test_an_accounts_first_entry_counts(tmp_path: Path) -> None:

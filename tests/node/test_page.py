@@ -69,7 +69,7 @@ def test_settlement_and_accounts(page: Page) -> None:
     assert accounts["sum_mc"] == accounts["minted_mc"] and len(accounts["accounts"]) == 4
     assert set(accounts["accounts"][0]) == {
         "address", "balance_mc", "credit", "scores", "role", "points", "available_mc", "deposit_mc", "held_mc",
-        "spent_mc", "earned_mc", "entries"}
+        "spent_mc", "earned_mc", "entries", "deposit_free_s"}
 
 
 def test_devices_and_their_alarms(page: Page) -> None:
