@@ -16,7 +16,7 @@ from pathlib import Path
 
 import cbor2
 
-from deploy import certificates
+from deploy import certificates, places
 from deploy.clock import open_clock
 from deploy.meter_file import set_epoch
 from deploy.operator import IDENTITY, Outcome, Person
@@ -88,7 +88,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     approve.add_argument("request", type=Path, help="the device's or person's folder, or its request.cbor")
     approve.add_argument("--role", choices=REQUESTED, default="agent",
                          help="what it is to be; a request that asks for another role is refused (default agent)")
-    approve.add_argument("--owner", metavar="KID", help="whose points these are: a participant (default: the operator)")
+    approve.add_argument("--owner", metavar="KID|FOLDER", help="whose points these are: a participant (default: the "
+                         "operator)")
     approve.add_argument("--point", action="append", default=[], metavar="NUMBER[:RATIO]",
                          help="a metering point it serves, with its CT/VT ratio if it has one, as 7:200/5; repeat")
     approve.add_argument("--maker", default="", help="the meter's maker (default: by its type in the meter.toml)")
@@ -253,7 +254,7 @@ def _approve(args: argparse.Namespace) -> int:
     person = Person(args.area_folder)
     kid, leaf, outcome = approve_request(person, path.read_bytes(), points, args.note, area_brokers(args.area_folder),
                                          args.clock, args.role,
-                                         None if args.owner is None else _kid(args.owner, "--owner: a person"))
+                                         places.kid_of(args.owner) if args.owner else None)
     if outcome.code == 0:
         _put_certificate(args, path.parent, leaf)
     return _tell(args, outcome, kid, "enrolled; certificate written to " + str(path.parent / "tls.crt"))

@@ -107,6 +107,8 @@ def test_what_is_not_allowed_is_told(blind: Area) -> None:
             (["market", "show", "--data", str(blind.folder)], "holds no ledger"),
             (["account", "top-up", blind.kids["anna"], "5", "--reference", "x"], "nobody to sign"),
             (["account", "show", "anna", *blind.at], "neither 16 hexadecimal digits nor"),
+            (["enroll", "approve", blind.home("agent-1"), *blind.at, "--point", "1", "--owner", "nobody"],
+             "neither 16 hexadecimal digits nor"),
             (["rules", "publish", "market", "--set", "gat_s=1", *blind.at], "did you mean gate_s?"),
             (["rules", "publish", "markt", *blind.at], "did you mean market?"),
             (["rules", "publish", "--set", "gate_s=1", *blind.at], "NAME=VALUE of one rule set")):
@@ -311,6 +313,6 @@ def _start_agent(held: contextlib.ExitStack, area: Area, bus: world.Bus, port: s
     brokers = [(area.area / "broker-0" / "address").read_text().strip()]
     (home / "meter.toml").write_text(world.meter_file("home", brokers, bus, port))
     area.good("enroll", "approve", str(home), *area.at, "--point", f"{point.number}:{point.ratio}/1", "--owner",
-              area.kids[bus.owner])
+              area.home(bus.owner))
     held.enter_context(process(area.folder / f"{bus.name}.log", "meter", "run", str(home), *area.clock, "--clock-name",
                                bus.name))
