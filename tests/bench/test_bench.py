@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from tests.bench import __main__, deciding, measure, verifying
+from tests.bench import __main__, deciding, measure, trading, verifying
 from tests.bench.measure import Floor, Spent, ratio_row, spent
 
 
@@ -47,3 +47,10 @@ def test_a_name_that_nobody_knows_is_wrong_use():
     with pytest.raises(SystemExit) as found:
         __main__.main(["nothing"])
     assert found.value.code == 2
+
+
+@pytest.mark.parametrize(("late_ms", "count", "is_good"), [(49.0, 10, True), (51.0, 10, False), (400.0, 4, True)])
+def test_of_orders_the_slow_twentieth_is_held_against_the_floor_and_bursts_are_told(late_ms, count, is_good):
+    outcome = trading._outcome([20.0] * (100 - count) + [late_ms] * count, [300.0] * 10)
+    assert outcome.is_good is is_good and outcome.numbers["burst_p50_ms"] == 300.0
+    assert outcome.numbers["p50_ms"] == 20.0 and outcome.numbers["max_ms"] == late_ms
