@@ -188,6 +188,69 @@ def test_a_silent_broker_is_left() -> None:
     assert client.next_ms() is None and not client.is_up()
 
 
+def test_pings_go_out_after_half_the_time_the_broker_allows() -> None:
+    """Nothing sent, or nothing heard: either is a reason; an unanswered one ends the connection."""
+    client = mqtt.Client("x", ["a"], ("b", b""), keepalive_ms=8000)
+    client.open(0)
+    client.receive(UP, 100)
+    client.take()
+    assert client.next_ms() == 4100 and client.tick(4099) == [] and client.take() == []
+    client.publish("t", b"", 1, 4000)
+    assert client.tick(4100) == [] and client.take()[1:] == [b"\xc0\0"], "it speaks and hears nothing"
+    client.receive(b"\xd0\0\x40\2\0\2", 5000)
+    assert client.next_ms() == 8100
+    client.receive(answer(0x30, b"\0\1a"), 8000)
+    assert client.tick(8100) == [] and client.take() == [b"\xc0\0"], "it hears and says nothing"
+    assert client.tick(8100 + mqtt.ANSWER_MS) == [("down", "the broker is silent")]
+
+
+def test_after_goodbye_there_is_nothing_more() -> None:
+    client = mqtt.Client("x", ["a"], ("b", b""))
+    client.open(0)
+    client.receive(UP, 0)
+    client.take()
+    client.goodbye(0)
+    assert client.take() == [b"\xe0\0"] and not client.is_up() and client.next_ms() is None
+    assert client.receive(answer(0x30, b"\0\1a"), 0) == [] and client.tick(10**6) == []
+    with pytest.raises(ValueError):
+        client.publish("t", b"", 1, 0)
+
+
+@pytest.mark.parametrize(("before", "frame"), [
+    ("", b"\x30\3\0\1a"), ("", b"\x90\3\0\1\1"), ("", b"\xd0\0"), ("", b"\x40\2\0\2"), ("", b"\x20\2\2\0"),
+    ("", b"\x20\2\0\6"), ("", b"\x20\3"), ("", b"\x21\2"), ("", b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ("connack", b"\x20\2\0\0"), ("connack", b"\x90\3\0\2\1"), ("connack", b"\x90\3\0\1\2"),
+    ("connack", b"\x90\4"), ("connack", b"\xd0\0"), ("up", b"\x90\3\0\1\1"), ("up", b"\xd0\0"),
+    ("up", b"\x40\2\0\7"), ("up", b"\x50\2\0\2"), ("up", b"\x62\2\0\2"), ("up", b"\xb0\2\0\1"),
+    ("up", b"\x10\0"), ("up", b"\0\0"), ("up", b"\xf0\0"), ("up", b"\xe0\0"), ("up", b"\x34\5\0\1a\0\1"),
+    ("up", b"\x36\5\0\1a\0\1"), ("up", b"\x38\3\0\1a"), ("up", b"\x32\5\0\1a\0\0"), ("up", b"\x32\4\0\1a\0"),
+    ("up", b"\x30\2\0\0"), ("up", b"\x30\1\0"), ("up", b"\x30\3\0\2a"), ("up", b"\x30\3\0\1+"),
+    ("up", b"\x30\3\0\1#"), ("up", b"\x30\3\0\1\0"), ("up", b"\x30\3\0\1\xff"), ("up", b"\x30\xff\xff\xff\xff"),
+])
+def test_what_no_broker_sends_is_refused_at_once(before: str, frame: bytes) -> None:
+    client = mqtt.Client("x", ["a"], ("b", b""), 300)
+    client.open(0)
+    client.receive({"": b"", "connack": UP[:4], "up": UP}[before], 0)
+    client.publish("t", b"", 1, 0) if before == "up" else None
+    with pytest.raises(Refused) as refused:
+        client.receive(frame, 0)
+    assert refused.value.reason == "malformed"
+
+
+def test_the_limit_is_exact_and_only_messages_are_skipped() -> None:
+    client = mqtt.Client("x", ["a"], ("b", b""), 300)
+    client.open(0)
+    client.receive(UP, 0)
+    whole, over = answer(0x30, b"\0\1a" + bytes(294)), answer(0x30, b"\0\1a" + bytes(295))
+    assert (len(whole), len(over)) == (300, 301)
+    assert client.receive(whole + over, 0) == [("message", "a", bytes(294)), ("skipped", "a", 298)]
+    client = mqtt.Client("x", [str(number) for number in range(400)], ("b", b""), 300)
+    client.open(0)
+    client.receive(UP[:4], 0)
+    with pytest.raises(Refused, match="oversize"):
+        client.receive(answer(0x90, b"\0\1" + b"\1" * 400), 0)
+
+
 def answer(first: int, body: bytes) -> bytes:
     return bytes([first]) + mqtt._length(len(body)) + body
 
