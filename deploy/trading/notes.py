@@ -62,12 +62,13 @@ class Notes:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Only one trader for a person; OSError when there is another."""
+        """Only one trader or command writes a person's notes: a nonce that another overwrites is a deposit lost. OSError
+        when there is another."""
         with open(self.folder / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise OSError(error.errno, f"another trader uses {self.folder}") from error
+                raise OSError(error.errno, f"another trader or command uses {self.folder}") from error
             yield
 
     def slots(self) -> list[int]:

@@ -77,6 +77,11 @@ def _cancel(args: argparse.Namespace) -> int:
 def _commit(args: argparse.Namespace) -> int:
     person = Person.open(args.folder)
     notes = Notes(person.home)
+    with notes.alone():
+        return _commit_alone(args, person, notes)
+
+
+def _commit_alone(args: argparse.Namespace, person: Person, notes: Notes) -> int:
     note = notes.find(args.slot)
     if note is not None and "commit" in note.steps and note.steps["commit"].code in (None, 0):
         step = note.steps["commit"]  # the same again: its receipt may be all that is missing
@@ -93,6 +98,11 @@ def _commit(args: argparse.Namespace) -> int:
 def _reveal(args: argparse.Namespace) -> int:
     person = Person.open(args.folder)
     notes = Notes(person.home)
+    with notes.alone():
+        return _reveal_alone(args, person, notes)
+
+
+def _reveal_alone(args: argparse.Namespace, person: Person, notes: Notes) -> int:
     note = notes.find(args.slot)
     if note is None or note.nonce is None:
         raise ValueError(f"{notes.folder} knows no sealed bid for {places.moment(args.slot)}")

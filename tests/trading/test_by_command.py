@@ -225,6 +225,8 @@ def test_a_trader_killed_between_commit_and_reveal_goes_on(blind: Area) -> None:
     with process(log, *words) as first:
         blind.run_to(slot_s - 850)
         until("it has committed", lambda: note.exists() and _codes(note) == {"commit": 0})
+        code, text = bid(blind, "commit", "anna", slot_s + HOUR_S)
+        assert code == 1 and "another trader" in text, "a nonce must not be overwritten"
         first.send_signal(signal.SIGKILL)
         first.wait(10)
     nonce = json.loads(note.read_text())["nonce"]
