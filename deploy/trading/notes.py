@@ -62,8 +62,9 @@ class Notes:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Only one trader or command writes a person's notes: a nonce that another overwrites is a deposit lost. OSError
-        when there is another."""
+        """Only one trader or command writes a person's notes, since a nonce that is overwritten is a deposit lost.
+
+        OSError when there is another."""
         with open(self.folder / "lock", "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
