@@ -95,9 +95,10 @@ class Area:
 
     def run_to(self, time_s: int) -> None:
         """Lets the clock run until that label, where it stands again."""
-        assert self.keeper is not None
-        self.keeper.run_until(time_s * 1000)
-        until(f"label {time_s}", lambda: self.keeper.step() >= time_s * 1000)
+        keeper = self.keeper
+        assert keeper is not None
+        keeper.run_until(time_s * 1000)
+        until(f"label {time_s}", lambda: keeper.step() >= time_s * 1000)
 
 
 @contextlib.contextmanager

@@ -162,11 +162,10 @@ def test_crashes_anywhere_leave_one_commit_and_one_reveal(tmp_path_factory: pyte
                 crash = planned.pop() if planned else "none"
                 if crash == "sign":
                     raise Crash
-                keep = rig.notes.keep
-                if crash == "keep":
-                    rig.notes.keep = _crash  # type: ignore[method-assign]
-                message = rig.trader.begin(duty, now_s, present(rules))
-                rig.notes.keep = keep  # type: ignore[method-assign]
+                with pytest.MonkeyPatch.context() as patch:
+                    if crash == "keep":
+                        patch.setattr(rig.notes, "keep", _crash)
+                    message = rig.trader.begin(duty, now_s, present(rules))
                 assert message is not None
                 ledger.setdefault(message, body_of(message))
                 if crash == "sent":
