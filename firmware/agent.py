@@ -73,7 +73,8 @@ class Agent:
         self._signer = signer
         self._verify_digest = verify_digest
         self._public_key = signer.public_key()
-        self._tables = {}
+        self._tables = {place.meter.type: place.meter for place in settings.places}
+        self._tags = {place.point: records.tag_of(place.meter) for place in settings.places}
         self._duties = []
         self._is_dirty = False
         self._done_ms = -1
@@ -90,7 +91,9 @@ class Agent:
         self._places = {}
         for place in settings.places:
             last_ms = self.book.chains[place.point].last_billing_ms
-            self._schedules[place.point] = Schedule(settings.interval_ms, settings.details_ms, last_ms, now_ms)
+            has_details = len(meters.fields_of(place.meter, meters.OTHER)) > 0  # a reading of nothing is none
+            self._schedules[place.point] = Schedule(settings.interval_ms, settings.details_ms if has_details else 0,
+                                                    last_ms, now_ms)
             self._places[place.point] = place
         self._plans = {}
 
@@ -158,7 +161,8 @@ class Agent:
         time_ms = self.book.rising_time(place.point, start_ms)
         reading = reading_codec.Reading(self.settings.kid, place.point, time_ms, entries, quality | implausible,
                                         hasher.digest())
-        seq = self._emit(records.READING, records.encode_reading(reading, place.meter.type, read.group))
+        seq = self._emit(records.READING, records.encode_reading(reading, place.meter.type, read.group,
+                                                                   self._tags[place.point]))
         self.book.chains[place.point].add(seq, time_ms, read.group == meters.BILLING)
         self.counts["readings"] += 1
         schedule.finish(read.group, now_ms)

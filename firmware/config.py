@@ -14,7 +14,7 @@ from firmware.wire.topics import is_area
 
 Config = namedtuple("Config", (
     "area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
-    "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "buses", "hash"))
+    "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "buses", "hash", "own"))
 Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
 BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch"))
 
@@ -50,9 +50,10 @@ class BadConfig(Exception):
         self.problem = problem
 
 
-def load(values):
-    """Returns the Config of a plain map; BadConfig otherwise."""
-    top = _checked(values, _TOP, "")
+def load(values, own=None):
+    """Returns the Config of a plain map; BadConfig otherwise. own: {type: Meter} of a person's own files (own.py)."""
+    top = checked(values, _TOP, "")
+    own = own or {}
     if not is_area(top["area"]):
         raise BadConfig("area", "expected up to 32 of a-z, 0-9 and '-', found %r" % top["area"])
     for url in top["brokers"]:
@@ -61,12 +62,17 @@ def load(values):
     buses = []
     points: dict = {}
     for number in range(len(top["bus"])):
-        buses.append(_bus(top["bus"][number], "bus[%d]" % number, points))
+        buses.append(_bus(top["bus"][number], "bus[%d]" % number, points, own))
     if len(points) > POINTS:
         raise BadConfig("bus", "expected %d points at most, found %d" % (POINTS, len(points)))
-    digest = _hash_of(top, buses)
+    digest = _hash_of(top, buses, own)
     del top["bus"]
-    return Config(buses=tuple(buses), hash=digest, **top)
+    return Config(buses=tuple(buses), hash=digest, own=own, **top)
+
+
+def table(name, own):
+    """Returns the Meter of a type: one of a person's own, or a shipped one."""
+    return own[name] if name in own else meters.load(name)
 
 
 def places(config):
@@ -74,34 +80,44 @@ def places(config):
     found = []
     for number in range(len(config.buses)):
         for meter in config.buses[number].meters:
-            found.append(Place(meter.point, number, meter.unit, meters.load(meter.type), meter.epoch))
+            found.append(Place(meter.point, number, meter.unit, table(meter.type, config.own), meter.epoch))
     return tuple(found)
 
 
-def _bus(values, name, points):
-    bus = _checked(values, _BUS, name + ".")
+def _bus(values, name, points, own):
+    bus = checked(values, _BUS, name + ".")
     if bus["parity"] not in ("", "N", "E", "O"):
         raise BadConfig(name + ".parity", 'expected "N", "E" or "O", found %r' % bus["parity"])
     found = []
     units: dict = {}
     for number in range(len(bus["meter"])):
         key = "%s.meter[%d]" % (name, number)
-        row = _checked(bus["meter"][number], _METER, key + ".")
-        if row["type"] not in meters.TYPES:
-            raise BadConfig(key + ".type", "expected one of %s, found %r" % (", ".join(meters.TYPES), row["type"]))
+        row = checked(bus["meter"][number], _METER, key + ".")
+        if row["type"] not in meters.TYPES and row["type"] not in own:
+            raise BadConfig(key + ".type", "expected one of %s, or the name of a file of your own beside this one; "
+                            "found %r, did you mean %r?" % (", ".join(meters.TYPES), row["type"],
+                                                            nearest(row["type"], list(meters.TYPES) + sorted(own))))
         if row["point"] in points:
             raise BadConfig(key + ".point", "point %d stands in %s too" % (row["point"], points[row["point"]]))
-        if row["unit"] in units:
-            raise BadConfig(key + ".unit", "unit %d stands in %s too" % (row["unit"], units[row["unit"]]))
-        points[row["point"]] = units[row["unit"]] = key
+        is_part = _is_part_of_a_device(row["type"], own)
+        if row["unit"] in units and not (is_part and units[row["unit"]][1]):
+            raise BadConfig(key + ".unit", "unit %d stands in %s too" % (row["unit"], units[row["unit"]][0]))
+        points[row["point"]] = key
+        units[row["unit"]] = (key, is_part)
         found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"]))
     _check_port(bus["port"], name, found)
-    table = meters.load(found[0].type)
+    first = table(found[0].type, own)
     gap_ms = bus["gap_ms"]
     if gap_ms < 0:
-        gap_ms = 0 if bus["port"].startswith("tcp://") else max([meters.load(row.type).gap_ms for row in found])
-    return Bus(bus["port"], bus["baud"] or table.baud, bus["parity"] or table.parity, gap_ms, bus["answer_ms"],
+        gap_ms = 0 if bus["port"].startswith("tcp://") else max([table(row.type, own).gap_ms for row in found])
+    return Bus(bus["port"], bus["baud"] or first.baud, bus["parity"] or first.parity, gap_ms, bus["answer_ms"],
                tuple(found))
+
+
+def _is_part_of_a_device(name, own):
+    """SunSpec's models are guarded, and one unit may be an inverter and a meter: two points, two files."""
+    special = own[name].fields[0].special if name in own else None
+    return special is not None and special.guard is not None
 
 
 def _check_port(port, name, rows):
@@ -117,7 +133,8 @@ def _check_port(port, name, rows):
                             "expected 1 to 247 on a serial line, found %d" % rows[number].unit)
 
 
-def _checked(values, known, prefix):
+def checked(values, known, prefix):
+    """Returns the map with its defaults; known: {key: (kind, default or None for required, lowest, highest)}."""
     if not isinstance(values, dict):
         raise BadConfig(prefix.rstrip(".") or "file", "expected a table, found %r" % (values,))
     for key in sorted(values):
@@ -144,6 +161,11 @@ def _problem(value, kind, low, high):
         if not isinstance(value, int) or value is True or value is False or not low <= value <= high:
             return "a whole number from %d to %d" % (low, high)
         return None
+    if kind == "switch":
+        return None if value is True or value is False else "true or false"
+    if kind == "decimal":  # whoever takes it looks at it closer
+        return None if isinstance(value, str) or (isinstance(value, int) and value is not True and value is not False) \
+            else 'a number, in quotes where this file\'s format would make it a float'
     if kind == "text":
         return None if isinstance(value, str) and low <= len(value) <= high else "a text"
     what = "a list of texts" if kind == "texts" else "tables"
@@ -155,12 +177,12 @@ def _problem(value, kind, low, high):
     return None
 
 
-def _hash_of(top, buses):
+def _hash_of(top, buses, own):
     """SHA-256 of what shapes the readings: field 16 of every seal. Where keys and folders are is not part of it."""
     rows = []
     for bus in buses:
         for meter in bus.meters:
-            rows.append([meter.point, meter.unit, meter.type, meter.epoch, meters.map_hash(meters.load(meter.type))])
+            rows.append([meter.point, meter.unit, meter.type, meter.epoch, meters.map_hash(table(meter.type, own))])
     rows.sort()
     data = cbor.encode([top["area"], top["interval_s"], top["seal_every_s"], top["details_every_s"], rows])
     return hashlib.sha256(data).digest()

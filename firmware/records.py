@@ -19,6 +19,8 @@ READING, SEAL, ACK, HEAD, BOOT, CONFIGURATION, EPOCH = 1, 2, 3, 4, 5, 6, 7
 REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked", "not_implemented", "moved")
 EXCEPTIONS_FROM = 128
 GROUPS = (meters.BILLING, meters.OTHER)
+OWN = 127  # in place of a type's number: a person's own table, by its tag
+TAG_HASH = 4  # bytes of its hash: a table that was changed meanwhile must not give old words a new meaning
 
 # What a seal's record says; the rest of the seal follows from its readings, boot and configuration.
 SealRecord = namedtuple("SealRecord", (
@@ -28,13 +30,22 @@ SealRecord = namedtuple("SealRecord", (
 Head = namedtuple("Head", ("point", "height", "meter_epoch", "acked", "last_ms", "previous"))
 
 
-def encode_reading(reading, meter_type, group):
-    """Returns the record of a Reading that holds exactly the fields of one group of a meter type."""
+def tag_of(meter):
+    """Returns what a record of a person's own table says about it, b"" for a shipped one."""
+    if meter.type in meters.TYPES:
+        return b""
+    name = meter.type.encode()
+    return bytes((len(name),)) + name + meters.map_hash(meter)[:TAG_HASH]
+
+
+def encode_reading(reading, meter_type, group, tag=b""):
+    """Returns the record of a Reading that holds exactly the fields of one group of a meter type; tag: tag_of it."""
     out = bytearray()
     _write(out, reading.point)
-    out.append(meters.TYPES.index(meter_type) << 1 | GROUPS.index(group))
+    out.append((OWN if tag else meters.TYPES.index(meter_type)) << 1 | GROUPS.index(group))
     out.append(reading.quality)
     out.extend(reading.time_ms.to_bytes(6, "big"))
+    out.extend(tag)
     for entry in reading.entries:
         if entry.missing is None:
             _write(out, (entry.value << 1 if entry.value >= 0 else (-entry.value << 1) - 1) + 1)
@@ -51,13 +62,17 @@ def decode_reading(kid, payload, tables):
     if len(payload) < at + 8 + 32:
         raise Refused("damaged", at + 8 + 32, len(payload))
     number = payload[at]
-    if number >> 1 >= len(meters.TYPES):
-        raise Refused("damaged", "a meter type", number)
     quality = payload[at + 1]
     time_ms = int.from_bytes(payload[at + 2:at + 8], "big")
     at += 8
+    if number >> 1 == OWN:
+        table, at = _own_table(payload, at, tables)
+    elif number >> 1 < len(meters.TYPES):
+        table = tables(meters.TYPES[number >> 1])
+    else:
+        raise Refused("damaged", "a meter type", number)
     entries = []
-    for field in meters.fields_of(tables(meters.TYPES[number >> 1]), GROUPS[number & 1]):
+    for field in meters.fields_of(table, GROUPS[number & 1]):
         value, at = _read(payload, at)
         if at + 32 > len(payload):
             raise Refused("damaged", at + 32, len(payload))
@@ -165,6 +180,21 @@ def readings_of(journal, kid, record, tables):
     if len(found) != record.count:
         raise Refused("readings_missing", record.count, len(found))
     return found
+
+
+def _own_table(payload, at, tables):
+    """(Meter, where its tag ends); Refused where that table is no longer what it was."""
+    end = at + 1 + payload[at] + TAG_HASH
+    if len(payload) < end + 32:
+        raise Refused("damaged", end + 32, len(payload))
+    name = bytes(payload[at + 1:end - TAG_HASH])
+    try:
+        table = tables(name.decode())
+    except ValueError:
+        raise Refused("damaged", "the meter type's file", name)
+    if tag_of(table) != bytes(payload[at:end]):
+        raise Refused("damaged", "the meter type's file as it was", name)
+    return table, end
 
 
 def _reason_number(reason):

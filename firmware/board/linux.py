@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import firmware
-from firmware import bus, config, main, meters, modbus
+from firmware import bus, config, main, meters, modbus, own
 from firmware.board import linux_bus, linux_link
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.decode import entries_of
@@ -201,18 +201,44 @@ def load_config(path: Path) -> tuple[config.Config, Path]:
         path = path / CONFIG_NAME
     try:
         text = path.read_text()
-        settings = config.load(tomllib.loads(text))
+        values = tomllib.loads(text)
+        settings = config.load(values, own_tables(path.parent, values))
     except OSError as error:
         raise config.BadConfig(str(path), error.strerror or "cannot be read") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise config.BadConfig(str(path), str(error)) from error
     except config.BadConfig as error:
+        if error.key.startswith(str(path.parent) + os.sep):
+            raise  # of a table's own file, which says its place already
         raise config.BadConfig(f"{path}:{_line_of(text, error.key)}: {error.key}", error.problem) from error
     for url in settings.brokers:
         problem = linux_link.check_url(url)
         if problem:
             raise config.BadConfig(f"{path}:{_line_of(text, 'brokers')}: brokers", f"{url}: {problem}")
     return settings, path.parent
+
+
+def own_tables(folder: Path, values: dict[str, Any]) -> dict[str, meters.Meter]:
+    """Returns {type: Meter} of the files that a configuration's types name: TYPE.toml in the same folder."""
+    tables = values.get("bus", [])
+    rows = [row for one in tables if isinstance(one, dict) and isinstance(one.get("meter", []), list)
+            for row in one.get("meter", [])] if isinstance(tables, list) else []
+    names = {row["type"] for row in rows if isinstance(row, dict) and isinstance(row.get("type"), str)}
+    return {name: load_table(folder / f"{name}.toml") for name in sorted(names)
+            if name not in meters.TYPES and own.is_type_name(name) and (folder / f"{name}.toml").exists()}
+
+
+def load_table(path: Path) -> meters.Meter:
+    """Returns the Meter of a person's own file; its type is the file's name. BadConfig names file, line and key."""
+    try:
+        text = path.read_text()
+        return own.make(path.stem, tomllib.loads(text, parse_float=str))
+    except OSError as error:
+        raise config.BadConfig(str(path), error.strerror or "cannot be read") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise config.BadConfig(str(path), str(error)) from error
+    except config.BadConfig as error:
+        raise config.BadConfig(f"{path}:{_line_of(text, error.key)}: {error.key}", error.problem) from error
 
 
 def run(path: Path, clock: linux_bus.Clock, stop: Callable[[], bool], say: Callable[[str], None] = print) -> None:
@@ -240,7 +266,7 @@ def check(path: Path) -> list[str]:
         serial = "" if line.port.startswith("tcp://") else f" at {line.baud} baud, 8{line.parity}1"
         lines.append(f"bus {line.port}{serial}, {line.gap_ms} ms between requests")
         for row in line.meters:
-            table = meters.load(row.type)
+            table = config.table(row.type, settings.own)
             plan = modbus.plan(meters.fields_of(table, meters.BILLING), table.max_registers, table.max_hole)
             requests = ", ".join(f"function {function} registers {first}..{first + count - 1}"
                                  for function, first, count in plan)
@@ -263,8 +289,11 @@ class Row:
 
 def meter_read(port: str, type_name: str, unit: int, baud: int = 0, parity: str = "",
                answer_ms: int = 1000) -> list[Row]:
-    """Reads every value of one meter once, without keys or gateway. ValueError: unknown type; OSError: no such line."""
-    table = meters.load(type_name)
+    """Reads every value of one meter once, without keys or gateway. ValueError: unknown type; OSError: no such line.
+
+    type_name: a shipped type, or the path of a person's own file.
+    """
+    table = load_table(Path(type_name)) if type_name.endswith(".toml") else meters.load(type_name)
     gap_ms = 0 if port.startswith("tcp://") else table.gap_ms
     line = linux_bus.open_port(config.Bus(port, baud or table.baud, parity or table.parity, gap_ms, answer_ms, ()))
     line.open()

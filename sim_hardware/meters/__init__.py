@@ -10,11 +10,12 @@ from sim_hardware.meters.orno import WE514, WE516
 from sim_hardware.meters.peacefair import PZEM004T
 from sim_hardware.meters.schneider import IEM3155
 from sim_hardware.meters.sma import SMA
+from sim_hardware.meters.sunspec import DEVICES
 from sim_hardware.meters.types import Field, Image, MeterType
 
 TYPES: dict[str, MeterType] = {meter.name: meter for meter in (
     SDM120, SDM630, PZEM004T, SDM230, SDM72D, SDM72D_V2, B23, EM24, EM340, DDSU666, DTSU666, UMG96RM, WE514, WE516,
-    IEM3155, RTU2, TLXH, SMA)}
+    IEM3155, RTU2, TLXH, SMA, *DEVICES)}
 # Names of the same meters elsewhere (boxes, lists of meter maps).
 ALIASES = {
     "eastron-sdm120": "sdm120", "eastron-sdm630": "sdm630", "eastron-sdm230": "sdm230", "eastron-sdm72d": "sdm72d",

@@ -120,7 +120,7 @@ class MeterType:
     def holding_spans(self, unit: int, serial: int) -> tuple[tuple[int, bytes], ...]:
         """Registers that never change: the serial number (32 bits, or text), settings (16 bits), bytes as they are."""
         facts = {"serial": serial.to_bytes(4, "big"), "unit": unit.to_bytes(2, "big")}
-        joined: list[tuple[int, bytes]] = []
+        found: list[tuple[int, bytes]] = []
         for address, what in self.holding:
             if isinstance(what, tuple):
                 data = f"SN{serial}".encode()[:2 * what[1]].ljust(2 * what[1], b"\0")
@@ -128,11 +128,8 @@ class MeterType:
                 data = facts[what]
             else:
                 data = what if isinstance(what, bytes) else what.to_bytes(2, "big")
-            if joined and joined[-1][0] + len(joined[-1][1]) // 2 == address:
-                joined[-1] = (joined[-1][0], joined[-1][1] + data)
-            else:
-                joined.append((address, data))
-        return tuple(joined)
+            found.append((address, data))
+        return _joined(tuple(found))
 
     def read(self, image: Image, holding: tuple[tuple[int, bytes], ...], function: int, address: int,
              count: int) -> list[int] | None:
@@ -144,6 +141,8 @@ class MeterType:
             words = image.read(address, count)
         if words is None and function in self.holding_functions:
             words = read_spans(holding, address, count)
+            if words is None and function in self.functions:        # from one into the other: one row of registers
+                words = read_spans(_joined(image.spans + holding), address, count)
         return words
 
 
@@ -161,6 +160,17 @@ def read_spans(spans: tuple[tuple[int, bytes], ...], address: int, count: int) -
             offset = 2 * (address - first)
             return list(struct.unpack(f">{count}H", data[offset:offset + 2 * count]))
     return None
+
+
+def _joined(spans: tuple[tuple[int, bytes], ...]) -> tuple[tuple[int, bytes], ...]:
+    """The same spans in rising order, those that touch made one."""
+    joined: list[tuple[int, bytes]] = []
+    for address, data in sorted(spans):
+        if joined and joined[-1][0] + len(joined[-1][1]) // 2 == address:
+            joined[-1] = (joined[-1][0], joined[-1][1] + data)
+        else:
+            joined.append((address, data))
+    return tuple(joined)
 
 
 def _put(buffers: list[tuple[int, bytearray]], address: int, data: bytes) -> None:
