@@ -32,8 +32,8 @@ READINGS = 200
 MINUTE = 60_000
 WAIT_S = 150  # of real time; ten seconds are what the clock asks for
 CUT_CODE = 42
-# With its code in RAM, as .mpy files: what it needs today (162 KiB, tests.micropython.measure) and a fifth more. A board
-# of 56 KiB wants the code in flash.
+# With its code in RAM, as .mpy files: what it needs today (162 KiB by tests.micropython.measure) and a fifth more. A
+# board of 56 KiB wants the code in flash.
 AGENT_HEAP = 192 * 1024
 GROWTH_BYTES = 4096  # twenty seals wait for their ack at one moment and none at another
 SCRIPT = ROOT / "tests" / "micropython" / "scripts" / "agent.py"

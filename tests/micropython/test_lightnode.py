@@ -21,7 +21,7 @@ from tests.micropython.bounded import bounded, compile_all
 from tests.micropython.interpreter import command
 
 BOARD_HEAP = 56 * 1024  # the first heap area of MicroPython's ESP32 port
-HEADERS = {"1.27": 60, "1.29": 200}  # the newest goes the whole way: a header is three verifications, 60 ms of a core
+HEADERS = {"1.27": 40, "1.29": 200}  # the newest goes the whole way: a header is three verifications, 60 ms of a core
 GROWTH_BYTES = 512  # between two looks: a certificate of four signatures in the place of one of three, a stale word
 START_S = 1_767_225_600
 WAIT_S = 120
