@@ -35,19 +35,24 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     places.add_ledger(export)
     export.add_argument("--account", required=True, metavar="KID|FOLDER", help="whose bill: 16 hex digits, or the "
                         "folder with that person's key")
-    export.add_argument("--period", metavar="YYYY-MM[-DD]", help="a month or a day of the tariff's local time "
-                        "(default: everything that is settled)")
-    export.add_argument("--from", type=int, dest="first_s", metavar="UNIX_S", help="instead: the first slot's start")
-    export.add_argument("--to", type=int, dest="end_s", metavar="UNIX_S", help="... and the last one's end")
+    add_period(export)
     export.add_argument("--json", action="store_true", help="one JSON object instead of text")
     export.set_defaults(run=_export)
+
+
+def add_period(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `period_of` reads."""
+    parser.add_argument("--period", metavar="YYYY-MM[-DD]", help="a month or a day of the tariff's local time "
+                        "(default: everything that is settled)")
+    parser.add_argument("--from", type=int, dest="first_s", metavar="UNIX_S", help="instead: the first slot's start")
+    parser.add_argument("--to", type=int, dest="end_s", metavar="UNIX_S", help="... and the last one's end")
 
 
 def _export(args: argparse.Namespace) -> int:
     account = places.kid_of(args.account)
     with contextlib.closing(places.open_ledger(args)) as reader:
         settled = settled_slots(reader)
-        first_s, end_s = _period(reader, args, settled)
+        first_s, end_s = period_of(reader, args, settled)
         if end_s > settled[1]:
             raise Refused("not_included", f"slots before {moment(settled[1])}, which are settled", moment(end_s))
         data = export_bill(reader, account, max(first_s, settled[0]), end_s)
@@ -122,7 +127,8 @@ def _credit(total: int, count: int) -> str:
     return "none yet" if not count else f"{total // count / 1000:.3f}"
 
 
-def _period(reader: Reader, args: argparse.Namespace, settled: tuple[int, int]) -> tuple[int, int]:
+def period_of(reader: Reader, args: argparse.Namespace, settled: tuple[int, int]) -> tuple[int, int]:
+    """The (first, end) that the options name, of which `settled` are; ValueError for one that is none."""
     if args.period is None:
         return (settled[0] if args.first_s is None else args.first_s,
                 settled[1] if args.end_s is None else args.end_s)

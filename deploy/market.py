@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from deploy import meter_correct, places
-from deploy.trading import show, trade, wishes
+from deploy.trading import report, show, trade, wishes
 from firmware.wire.errors import REASONS
 from firmware.wire.trading import FLOWS, SCALES
 from gateway.ledger import recompute
@@ -32,6 +32,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     trade.add_parser(kinds)
     show.add_parser(kinds)
     meter_correct.add_parser(kinds, "market")
+    report.add_parser(kinds)
     one = kinds.add_parser("recompute", help="a block's clearings again, from the state before it",
                            epilog="example: gridseal market recompute 120 --data area/r0/data")
     one.add_argument("height", type=int, help="of the block that cleared")

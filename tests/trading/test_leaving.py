@@ -88,4 +88,8 @@ def test_leave_and_correct(area: Area) -> None:
     assert correct(area, 1, slot_s, "--import", "4000", "--quality", "measured")[0] == 0
     after = area.account("anna")
     assert after["balance_mc"] - shown["balance_mc"] == 61_500 and after["lines"][-1]["kind"] == "correction"
+    report = area.good("market", "report", *area.at, "--feeder", "1:2")
+    assert (report["slots"], report["wh"], report["rings"]) == (1, 4000, [])
+    assert report["concentration"]["period"]["buyer"] == area.kids["anna"]
+    assert report["feeders"][0]["deviation_wh"] == 4000 + 3000, "as if mill, which feeds in, hung behind anna's meter"
     assert after["lines"][-1]["reference"] == "read on site" and area.show(slot_s)["settlement"]["sum_mc"] == 0
