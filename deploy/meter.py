@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from deploy import meter_correct, meter_replace
+from deploy import meter_correct, meter_replace, meter_scan, meter_types
 from deploy.clock import open_clock
 from firmware.board import linux
 from firmware.config import BadConfig
@@ -35,6 +35,8 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     read.add_argument("--parity", choices=("N", "E", "O"), default="", help="default: the meter's own")
     read.add_argument("--json", action="store_true", help="one JSON object instead of text")
     read.set_defaults(run=_read)
+    meter_scan.add_parser(actions)
+    meter_types.add_parser(actions)
     meter_replace.add_parser(actions)
     meter_correct.add_parser(actions)
 
