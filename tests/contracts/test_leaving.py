@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+from firmware.crypto.openssl import verify_digest
 from firmware.wire import trading, transaction
 from gateway.contracts import accounts, indexes, orders
-from gateway.market import records, rules, views
+from gateway.ledger.bills import export_bill
+from gateway.market import billing, records, rules, views
 from tests.contracts.area import FIRST_S, MONEY_MC, SLOT_S, Area, MarketWorld, area_of, refused
+from tests.contracts.settling import Area as Settling
 from tests.ledger.world import START_S, key, point_entry
 
 NOW_S = START_S + 120
@@ -178,3 +181,21 @@ def test_registered_anew_it_is_back_with_its_debt(tmp_path: Path) -> None:
         assert area.block(FIRST_S + 2 * SLOT_S, world.order("p9", SELL, 50000, 9, FIRST_S + 3 * SLOT_S, point=1)) == [
             "insufficient_funds"]
         area.check_entries()
+
+
+def test_the_bill_of_who_left_holds(tmp_path: Path) -> None:
+    """Off the market, still on the grid: what it draws afterwards is supplied and billed; its trades are settled."""
+    area = Settling(tmp_path)
+    area.trade(area.first_s, 1, 2, 55_000, 200)
+    assert area.block() == ["accepted"] * 2
+    area.block(area.first_s)
+    area.add(trading.LEAVE, trading.leave_body(1), "ann")
+    assert area.block() == ["accepted"]
+    area.run_day({1: [(200, 0)] * 3, 2: [(0, 150)] * 3})
+    area.certify()
+    area.check_money()
+    found = billing.check_bill(export_bill(area.ledger, key("ann").kid, area.first_s, area.first_s + 3 * 3600),
+                               area.genesis, verify_digest)
+    assert [(entry.kind, entry.used_wh) for entry in found.entries] == [
+        (records.TRADE, 200), (records.SUPPLY, 200), (records.SUPPLY, 200)]
+    area.ledger.close()
