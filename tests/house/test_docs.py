@@ -42,7 +42,8 @@ def test_commands_shown_exist(words: str) -> None:
 def test_every_command_has_help_with_an_example() -> None:
     for words in (["demo"], ["gateway", "init"], ["gateway", "run"], ["gateway", "status"], ["enroll", "request"],
                   ["enroll", "approve"], ["enroll", "revoke"], ["enroll", "list"], ["meter", "run"], ["meter", "check"],
-                  ["meter", "read"], ["meter", "scan"], ["meter", "types"], ["proof", "export"], ["verify", "proof"], ["verify", "seal"],
+                  ["meter", "read"], ["meter", "scan"], ["meter", "types"],
+                  ["proof", "export"], ["verify", "proof"], ["verify", "seal"],
                   ["verify", "header"], ["audit"], ["sim", "meter"], ["sim", "security-device"],
                   ["device", "certify"], ["device", "endorse"], ["device", "check"], ["device", "history"]):
         done = subprocess.run([sys.executable, "-P", "-m", "deploy.cli", *words, "--help"], cwd=ROOT,
