@@ -40,15 +40,13 @@ def load(name):
     if name not in TYPES:
         raise ValueError("unknown meter type %s: one of %s" % (name, ", ".join(TYPES)))
     table = __import__("firmware.meters." + name, None, None, ("FIELDS",))
+    specials = {}  # one for all fields of a kind: a board has little room
+    for kind, none in table.NONE:
+        specials[kind] = Special(none, None, None)
     fields = []
     for label, name_, unit, function, address, kind, numerator, denominator, is_billing in table.FIELDS:
-        none = None
-        for kind_, value in table.NONE:
-            if kind_ == kind:
-                none = value
         fields.append(field(label, name_, unit, function, address, kind, table.ORDER, numerator, denominator,
-                            BILLING if is_billing else OTHER, table.BOUNDS,
-                            None if none is None else Special(none, None, None)))
+                            BILLING if is_billing else OTHER, table.BOUNDS, specials.get(kind)))
     return Meter(name, table.MAKER, table.MODEL, tuple(fields), table.LIMITS[0], table.LIMITS[1], table.LIMITS[2],
                  table.SERIAL[0], table.SERIAL[1], table.BOUNDS[0], table.NUMBER, table.IDENTITY)
 

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import NamedTuple
 
 MJ_PER_KWH = 3_600_000_000
@@ -37,18 +38,26 @@ class Field(NamedTuple):
         """Registers it takes."""
         return int(self.form[1:3]) // 16
 
-    def encode(self, value: int) -> bytes:
-        """The registers' bytes for one of the model's values."""
+    def encoder(self) -> Callable[[int], bytes]:
+        """What makes the registers' bytes of one of the model's values."""
         kind, _, order = self.form.partition("_")
-        divisor = DIVISORS[self.unit]
-        if kind == "f32":
-            data = struct.pack(">f", self.sign * value * self.per_unit / divisor)
-        else:
-            raw = int(abs(value) * self.per_unit // divisor)
-            if kind[0] == "s" and value * self.sign < 0:
-                raw = -raw
-            data = (raw & (1 << 16 * self.words) - 1).to_bytes(2 * self.words, "big")
-        return data if not order else b"".join(data[at:at + 2] for at in range(len(data) - 2, -1, -2))
+        size, divisor, mask = 2 * self.words, DIVISORS[self.unit], (1 << 16 * self.words) - 1
+        ratio = Fraction(self.per_unit) / divisor
+        over, under = ratio.numerator, ratio.denominator
+        signed, sign, pack = kind[0] == "s", self.sign, struct.Struct(">f").pack
+
+        def as_float(value: int) -> bytes:
+            return pack(sign * value * over / under)
+
+        def as_integer(value: int) -> bytes:
+            raw = abs(value) * over // under
+            return ((-raw if signed and value * sign < 0 else raw) & mask).to_bytes(size, "big")
+
+        def low_first(value: int) -> bytes:
+            data = plain(value)
+            return b"".join(data[at:at + 2] for at in range(size - 2, -1, -2))
+        plain = as_float if kind == "f32" else as_integer
+        return low_first if order else plain
 
 
 @dataclass(frozen=True)
@@ -106,16 +115,31 @@ class MeterType:
         """The registers of one step; words in a span that nothing fills read as zero."""
         if self.prepare is not None:
             values = self.prepare(values)
-        buffers = [(address, bytearray(2 * words)) for address, words in self.spans]
-        for address, word in (self.filler or {}).items():
-            _put(buffers, address, word.to_bytes(2, "big"))
+        blank, steps = self._plan
+        buffers = [bytearray(data) for _, data in blank]
         limit = self.rollover_kwh * MJ_PER_KWH
+        for name, is_counter, index, first, end, encode in steps:
+            value = values[name]
+            buffers[index][first:end] = encode(value % limit if is_counter else value)
+        return Image(time_ms, tuple((address, bytes(buffer)) for (address, _), buffer in zip(blank, buffers)))
+
+    @cached_property
+    def _plan(self) -> tuple[list[tuple[int, bytes]], list[tuple[str, bool, int, int, int, Callable[[int], bytes]]]]:
+        """(spans without values, [(value's name, whether it rolls over, span, first byte, end, what encodes it)])."""
+        blank = [(address, bytearray(2 * words)) for address, words in self.spans]
+
+        def place(address: int) -> tuple[int, int]:
+            index = next(at for at, (first, data) in enumerate(blank) if first <= address < first + len(data) // 2)
+            return index, 2 * (address - blank[index][0])
+        for address, word in (self.filler or {}).items():
+            index, first = place(address)
+            blank[index][1][first:first + 2] = word.to_bytes(2, "big")
+        steps = []
         for field in self.fields:
-            value = values[field.name]
-            if limit and field.name.startswith("energy_"):
-                value %= limit
-            _put(buffers, field.address, field.encode(value))
-        return Image(time_ms, tuple((address, bytes(buffer)) for address, buffer in buffers))
+            index, first = place(field.address)
+            is_counter = bool(self.rollover_kwh) and field.name.startswith("energy_")
+            steps.append((field.name, is_counter, index, first, first + 2 * field.words, field.encoder()))
+        return [(address, bytes(data)) for address, data in blank], steps
 
     def holding_spans(self, unit: int, serial: int) -> tuple[tuple[int, bytes], ...]:
         """Registers that never change: the serial number (32 bits, or text), settings (16 bits), bytes as they are."""
@@ -171,8 +195,3 @@ def _joined(spans: tuple[tuple[int, bytes], ...]) -> tuple[tuple[int, bytes], ..
         else:
             joined.append((address, data))
     return tuple(joined)
-
-
-def _put(buffers: list[tuple[int, bytearray]], address: int, data: bytes) -> None:
-    first, buffer = next(span for span in buffers if span[0] <= address < span[0] + len(span[1]) // 2)
-    buffer[2 * (address - first):2 * (address - first) + len(data)] = data

@@ -7,16 +7,19 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from firmware import bus, decode, meters, modbus
+from firmware import bus, config, decode, meters, modbus
 from firmware.board import linux
+from firmware.board.linux_bus import open_port
 from firmware.wire.reading import ENTRIES, UNITS, is_name
 from sim_hardware.config import BusConfig, SimConfig
+from sim_hardware.faults import Fault
 from sim_hardware.meters import ALIASES
 from sim_hardware.simulator import Simulator
 from sim_hardware.truth import decode_row
@@ -148,6 +151,31 @@ def test_every_field_of_every_table_from_its_simulated_meter(served: Served, nam
         assert not [row.label for row in rows if row.missing]
         for field, row in zip(table.fields, rows):
             assert field.low <= row.value <= field.high, row.label
+
+
+@pytest.mark.parametrize(("line", "kind", "value", "reason"), [
+    ("tcp", "no_answer", 0, "no_answer"), ("tcp", "exception", 4, "exception_4"), ("tcp", "late", 150, "no_answer"),
+    ("pty", "wrong_crc", 0, "crc"), ("pty", "no_answer", 0, "no_answer")])
+@pytest.mark.parametrize("name", meters.TYPES)
+def test_a_fault_gives_reasons_and_no_value(served: Served, name: str, line: str, kind: str, value: int, reason: str
+                                            ) -> None:
+    table, unit = meters.load(name), served.tcp_units[name]
+    place = served.simulator.buses[0 if line == "tcp" else 1].units.places[unit]
+    port = open_port(config.Bus(served.ports[line], 9600, "N", 0, 60, ()))
+    requests = modbus.plan(table.fields, table.max_registers, table.max_hole)
+    place.fault = Fault(kind, value)
+    try:
+        exchanges = bus.poll(port, unit, requests, 1, 60)
+        time.sleep(0.12 if kind == "late" else 0)  # what was late is on the line now
+        place.fault = Fault()
+        again = bus.poll(port, unit, requests[:1], 1, 1000)
+    finally:
+        place.fault = Fault()
+        port.close()
+    entries, _ = decode.entries_of(table.fields, bus.registers_of(exchanges, requests))
+    assert {entry.missing for entry in entries} <= {reason, "not_asked"}
+    assert {entry.value for entry in entries} == {None}
+    assert exchanges[0].reason == reason and again[0].reason is None, "and well again at once"
 
 
 # (type, request, answer, what it says, where it is from). Frames that somebody printed or recorded, not ours.
