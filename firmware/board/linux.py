@@ -282,9 +282,14 @@ class Row:
 
     def __init__(self, field: meters.Field, words: list[int | str], entry: Entry) -> None:
         self.label, self.name, self.function, self.address = field.label, field.name, field.function, field.address
-        self.unit = field.unit if field.unit is not None else "mHz"
+        self.unit = field.unit if field.unit is not None else unit_of(field.label)
         self.words = [f"{word:04x}" if isinstance(word, int) else "----" for word in words]
         self.value, self.missing = entry.value, entry.missing
+
+
+def unit_of(label: str) -> str:
+    """Returns how a person reads a value that SenML has no unit for: thousandths, or a plain number."""
+    return "mHz" if label == "frequency" else "mdeg" if "angle" in label else "mCel" if "temperature" in label else ""
 
 
 def meter_read(port: str, type_name: str, unit: int, baud: int = 0, parity: str = "",

@@ -11,6 +11,7 @@ from firmware.wire.cose import SIGNATURE_BYTES
 from firmware.wire.errors import Refused
 from gateway.ingest.desk import AckDuty, Duty, HeaderDuty, LiveDuty, ReceiptDuty
 
+UNNAMED = {"14.7.0": "mHz"}  # what SenML has no unit for
 LIVE_QUALITIES = ("unknown", "informative", "synchronised", "relative")  # of the clock, by the quality's low bits
 
 
@@ -105,8 +106,8 @@ def _make_live(duty: LiveDuty, books: Books, channel: str) -> bytes | None:
     if found is None or not found.readings:
         return None
     taken = reading_codec.decode(found.readings[-1])
-    values = {entry.name: {"value": entry.value, "unit": entry.unit or "mHz"} if entry.missing is None
-              else {"missing": entry.missing} for entry in taken.entries}
+    values = {entry.name: {"value": entry.value, "unit": entry.unit or UNNAMED.get(entry.name, "")}
+              if entry.missing is None else {"missing": entry.missing} for entry in taken.entries}
     shown = {"point": taken.point, "agent": taken.kid.hex(), "time_ms": taken.time_ms, "height": found.seal.height,
              "block": duty.block, "clock": LIVE_QUALITIES[taken.quality & reading_codec.CLOCK_BITS],
              "estimated": bool(taken.quality & reading_codec.ESTIMATED),

@@ -1,6 +1,6 @@
 """Meter types and their register images, made from measured values (`model.py`) by each maker's register map."""
 
-from sim_hardware.meters.abb import B23
+from sim_hardware.meters.abb import B21, B23
 from sim_hardware.meters.chint import DDSU666, DTSU666
 from sim_hardware.meters.eastron import SDM72D, SDM72D_V2, SDM120, SDM230, SDM630
 from sim_hardware.meters.gavazzi import EM24, EM340
@@ -15,7 +15,7 @@ from sim_hardware.meters.types import Field, Image, MeterType
 
 TYPES: dict[str, MeterType] = {meter.name: meter for meter in (
     SDM120, SDM630, PZEM004T, SDM230, SDM72D, SDM72D_V2, B23, EM24, EM340, DDSU666, DTSU666, UMG96RM, WE514, WE516,
-    IEM3155, RTU2, TLXH, SMA, *DEVICES)}
+    IEM3155, RTU2, TLXH, SMA, B21, *DEVICES)}
 # Names of the same meters elsewhere (boxes, lists of meter maps).
 ALIASES = {
     "eastron-sdm120": "sdm120", "eastron-sdm630": "sdm630", "eastron-sdm230": "sdm230", "eastron-sdm72d": "sdm72d",

@@ -6,6 +6,7 @@ have is all ones, or the largest positive number where there is a sign. This one
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from sim_hardware.meters.types import Field, MeterType, per_phase
 
@@ -54,3 +55,18 @@ B23 = MeterType(
         *per_phase("power_factor", 0x5B3B, "1", "s16", 1000, step=1),
     ),
 )
+
+
+def _not_available(fields: tuple[Field, ...]) -> dict[int, int]:
+    """The registers of what a meter lacks: all ones, the highest bit clear where there is a sign."""
+    return {field.address + at: 0x7FFF if field.form[0] == "s" and at == 0 else 0xFFFF
+            for field in fields for at in range(field.words)}
+
+
+# What the single-phase B21 of the same map has not got.
+LACKING = tuple(field for field in B23.fields if field.name.endswith(("_l2", "_l3", "_l12", "_l23", "_l31", "_n")))
+
+B21 = replace(
+    B23, name="b21", model="ABB B21", phases=1, identity={0: "ABB", 1: "B21", 2: "1.20"},
+    holding=(*B23.holding[:2], (0x8960, b"B21 ")), filler={**(B23.filler or {}), **_not_available(LACKING)},
+    fields=tuple(field for field in B23.fields if field not in LACKING))

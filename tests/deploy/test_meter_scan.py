@@ -89,6 +89,15 @@ def test_without_43_14_registers_alone_tell(port: linux_bus.Port, name: str) -> 
     assert best == {name} or (name in twins and best == {twins[name]}), points
 
 
+def test_a_single_phase_b21_is_read_by_the_same_table(everything: Running, port: linux_bus.Port) -> None:
+    """What it has not got is missing for that reason; the rest has values."""
+    assert scan.identify(port, UNITS["b21"], None).types == ("b23",)
+    rows = linux.meter_read(everything.tcp(), "b23", UNITS["b21"])
+    lacking = {row.label for row in rows if row.missing == "not_implemented"}
+    assert {row.label for row in rows if row.missing} == lacking and len(lacking) == 20
+    assert all(label.endswith(("_l2", "_l3", "_l12", "_l23", "_l31", "_n")) for label in lacking)
+
+
 def test_twins_are_named_together() -> None:
     """Without 43/14 an SDM120 and an SDM230 look the same, and the snippet says so."""
     mute = replace(TYPES["sdm120"], identity={0: "?", 1: "?", 2: "?"})

@@ -228,6 +228,11 @@ def test_the_gap_is_kept_between_requests() -> None:
     other.close()
 
 
+def test_a_person_is_told_the_unit_of_what_has_none() -> None:
+    assert [linux.unit_of(label) for label in ("frequency", "phase_angle_l1", "temperature_inverter", "status")] == [
+        "mHz", "mdeg", "mCel", ""]
+
+
 def test_values_of_the_pzem_match_its_registers(lines: Lines) -> None:
     table = meters.load("pzem004t")
     exchanges = poll(lines.tcp, 2, "pzem004t")

@@ -10,12 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sim_hardware.days import open_day
 from sim_hardware.frames import crc16, rtu_request
 from sim_hardware.meters import ALIASES, TYPES, MeterType, type_called
-from sim_hardware.truth import Row, decode_row, round_f32
+from sim_hardware.meters.types import DIVISORS
+from sim_hardware.model import PointModel
+from sim_hardware.truth import SMALL_PER_UNIT, Row, decode_row, round_f32
 from tests import needs
 
 MAPS = {name: alias for alias, name in ALIASES.items() if alias.count("-") and alias != "pzem-004t"}
+DAY = 20_624                            # 2026-06-20
 # Units that a register really holds, as (unit of the collection, how many of it): kW are shown as W times 1000.
 HELD: dict[str, tuple[str, int | Fraction]] = {
     "kW": ("W", 1000), "kVA": ("VA", 1000), "kvar": ("var", 1000), "Wh": ("kWh", Fraction(1, 1000)),
@@ -62,6 +66,27 @@ def test_fields_stand_in_spans_and_apart(meter: MeterType) -> None:
     used = [field.address + word for field in meter.fields for word in range(field.words)]
     assert len(readable) == len(set(readable)) and readable == sorted(readable)
     assert len(used) == len(set(used)) and set(used) <= set(readable)
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("day", ["generated:prosumer", "generated:sun"])
+def test_registers_are_the_model_s_values_to_the_last_digit_they_have(name: str, day: str) -> None:
+    """Whatever form and scale: what stands in the registers is within one step of what the point really measured."""
+    kind = TYPES[name]
+    point = PointModel(7, 4, kind.phases, open_day(day, 7, 4), 60, DAY, tariffs=kind.has_tariffs)
+    for step in (DAY * 1440 + 30, DAY * 1440 + 700, DAY * 1440 + 1300):
+        measured = point.values(step)
+        shown = decode_row(Row(4, 0, 1, name, kind.image(0, measured).hex()))
+        values = kind.prepare(measured) if kind.prepare else measured
+        assert set(shown) == {field.name for field in kind.fields}
+        for field in kind.fields:
+            exact = Fraction(values[field.name]) * SMALL_PER_UNIT[field.unit] / DIVISORS[field.unit]
+            one = SMALL_PER_UNIT[field.unit] / Fraction(field.per_unit)
+            if field.form.startswith("u"):
+                exact = field.sign * abs(exact)                     # such a register has no sign to show
+            if field.form == "f32":
+                one = abs(exact) / 2**23
+            assert abs(shown[field.name] - exact) <= one + 1, (field.name, shown[field.name], float(exact))
 
 
 def test_the_pzem_s_published_frame() -> None:
