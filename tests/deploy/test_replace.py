@@ -167,5 +167,6 @@ def test_a_correction_by_the_operator_and_by_a_dispatcher(area: Path, tmp_path: 
     for wrong in (["--missing", "--import", "1"], []):
         code, said = say(capsys, *words, *wrong, *where)
         assert code == 2 and "--missing alone" in said
-    code, said = say(capsys, *words, "--export", "-1", *where)
-    assert code == 1 and "malformed" in said
+    with pytest.raises(SystemExit) as ended:
+        say(capsys, *words, "--export", "-1", *where)
+    assert ended.value.code == 2 and "Wh of one slot" in capsys.readouterr().err
