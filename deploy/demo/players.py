@@ -194,9 +194,12 @@ class Players:
                           **settled.qualities(market)}
         found["bids"] = settled.bids(reader, buyers, day_s)
         found["energies"] = settled.energies(market, demo.truths(), ratios)
+        found["energies"]["paper"] = settled.against_table(
+            market, {name: number for number, name in enumerate(world.TRADERS, 1)}, day_s)
         found["bill"] = self._bill() if market.slots else None  # a day of one hour settles nothing: it begins at 01:00
         good = (found["slots"]["even"] and not found["settlement"]["sum_mc"] and found["energies"]["equal"]
                 and not found["energies"]["missing"] and found["clearings"] > 0
+                and found["energies"]["paper"]["worst_wh"] <= settled.TOLERANCE_WH
                 and (found["bill"] is None or found["bill"]["verdict"] == "good")
                 and all((row["hour"], row["who"]) == table4.MISPRINTED for row in found["bids"]["differing"]))
         if demo.args.mechanism == "blind":

@@ -151,6 +151,23 @@ def energies(market: Market, truths: list[Path], ratios: Mapping[int, int]) -> d
             "examples": examples}
 
 
+def against_table(market: Market, points: Mapping[str, int], day_s: int) -> dict[str, int]:
+    """Holds the settled energies of the paper's participants against the paper's figures: {"compared", "worst_wh"}.
+
+    The simulators' days are these figures, exactly: no register's rounding can hide here."""
+    compared = worst = 0
+    for slot_s, slot in market.slots.items():
+        hour = (slot_s - day_s) // HOUR_S % DAY_HOURS
+        expected = {**table4.actual_wh(hour), table4.SELLER: table4.residual_wh(hour)}
+        found = {energy.point: energy for energy in slot.energies}
+        for name, point in points.items():
+            energy = found[point]
+            value = energy.export_wh if name == table4.SELLER else energy.import_wh
+            worst = max(worst, abs((value or 0) - expected[name]))
+            compared += 1
+    return {"compared": compared, "worst_wh": worst}
+
+
 def qualities(market: Market) -> dict[str, int]:
     """How many slot energies carry each mark of VEE."""
     found: dict[str, int] = {}

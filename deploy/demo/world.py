@@ -20,7 +20,9 @@ INTERVAL_S = 60
 SEAL_EVERY_S = 300
 WAIT_SEAL_MS = 60_000  # label time in which a block gathers seals: at speed 600 a tenth of a second
 AFTER_MS = 12 * 3_600_000  # the clock may run on while the day's last seals are ordered
-RATIO = 4  # of the current transformers at Table 4's points: up to 171 kW, and the meters end at 69 kW
+# Of the current transformers at Table 4's points: up to 171 kW, and the meters end at 69 kW. The table's energies are
+# whole 10 Wh, so that a fifth of each is whole Wh, and what is settled is the table's figure to the Wh.
+RATIO = 5
 
 TRADERS = ("LA1", "LA2", "LA3", "MG")  # points 1 to 4, and who owns them
 OTHERS = "village"  # owns all other points

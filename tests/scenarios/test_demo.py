@@ -96,6 +96,7 @@ def check_market(report: dict[str, Any], hours: int) -> None:
     assert sums["sum_mc"] == 0 and sums["turnover_mc"] > 0 and sums["bought_wh"] == sums["sold_wh"] > 0
     assert report["slots"]["settled"] == hours - 1 and report["slots"]["even"]
     assert report["energies"]["equal"] and report["energies"]["worst_wh"] <= 1 and not report["energies"]["missing"]
+    assert report["energies"]["paper"] == {"compared": 4 * (hours - 1), "worst_wh": 0}
     assert report["bids"] == {"cells": 3 * hours, "equal": 3 * hours, "differing": []}
     assert report["bill"]["verdict"] == "good" and report["bill"]["lines"] == hours - 1
 
