@@ -56,6 +56,7 @@ class Players:
         self._files = demo.folder / "device-files"
         self._control = ("", 0)
         self._chance = random.Random(demo.args.seed)
+        self._kids: dict[str, str] = {}
         self._owners = sorted({bus.owner for bus in demo.buses})
 
     def home(self, name: str) -> Path:
@@ -93,7 +94,6 @@ class Players:
         people = [(GRID, "grid")] if self.has_market else []
         people += [(name, "participant") for name in self._owners] if self.has_market else []
         people += list(ENDORSERS) if self.has_device else []
-        self._kids: dict[str, str] = {}
         for name, role in people:
             said = self.demo.type("enroll", "request", str(self.home(name)), "--role", role, *self._area())
             self._kids[name] = said["kid"]

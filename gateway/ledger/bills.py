@@ -236,11 +236,10 @@ def _borders(points: dict[int, set[int]], seals: dict[int, list[_Seal]],
 
 def _deciding(before: _Seal | None, now: _Seal | None, at_ms: int, boundary_ms: int) -> list[_Seal]:
     """As vee.border: the nearest within the tolerance, the later of two as near; else both."""
-    points = [None if one is None else vee.Point(one.last_ms, 0) for one in (before, now)]
-    if vee.border(points[0], points[1], at_ms, boundary_ms).quality == records.MEASURED:
-        is_now = now is not None and now.last_ms - at_ms <= boundary_ms and (
-            before is None or now.last_ms - at_ms <= at_ms - before.last_ms)
-        return [one for one in (now if is_now else before,) if one]
+    points = [None if one is None else vee.Point(one.last_ms, which) for which, one in enumerate((before, now))]
+    found = vee.border(points[0], points[1], at_ms, boundary_ms)
+    if found.quality == records.MEASURED:
+        return [one for one in (now if found.wh else before,) if one]  # the total is which of the two it is
     return [before, now] if before and now else []
 
 

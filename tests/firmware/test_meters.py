@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,13 +16,11 @@ from firmware import bus, config, decode, meters, modbus
 from firmware.board import linux
 from firmware.board.linux_bus import open_port
 from firmware.wire.reading import ENTRIES, UNITS, is_name
-from sim_hardware.config import BusConfig, SimConfig
 from sim_hardware.faults import Fault
 from sim_hardware.meters import ALIASES
-from sim_hardware.simulator import Simulator
-from sim_hardware.truth import decode_row
 from tests import needs
-from tests.sim_hardware.bench import MIDNIGHT_MS, HandClock, meter
+from tests.firmware.served import ON_PTY, Served
+from tests.sim_hardware.bench import MIDNIGHT_MS, meter
 
 ROOT = Path(__file__).resolve().parents[2]
 MAPS = {name: alias for alias, name in ALIASES.items() if alias.count("-") and alias != "pzem-004t"}
@@ -97,42 +93,14 @@ def test_every_table_is_small_where_boards_carry_it(tmp_path: Path) -> None:
         assert target.stat().st_size < MPY_BYTES, name
 
 
-class Served:
-    """All types, each twice: on a TCP port and on a pseudo-terminal, in a thread of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        day = "generated:prosumer"
-        self.tcp_units = {name: 1 + index for index, name in enumerate(meters.TYPES)}
-        on_tcp = tuple(meter(unit, unit, name, day) for name, unit in self.tcp_units.items())
-        on_pty = tuple(meter(100 + unit, unit, name, day) for name, unit in self.tcp_units.items())
-        self.clock = HandClock(NOON_MS, speed=600)
-        self.config = SimConfig((BusConfig(on_tcp, tcp=("127.0.0.1", 0)),
-                                 BusConfig(on_pty, pty=str(folder / "line"), baud=9600)), seed=7, step_s=60)
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        ready = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(20)
-        buses = ready["buses"]
-        assert isinstance(buses, list)
-        self.ports = {"tcp": "tcp://" + buses[0]["tcp"], "pty": str(folder / "line")}
-
-    async def _start(self) -> dict[str, object]:
-        self.simulator = Simulator(self.config, self.clock)
-        return await self.simulator.start()
-
-    def truth(self, point: int) -> dict[str, int]:
-        """What that meter shows now, by the simulator's own map and arithmetic."""
-        sim = next(one for one in self.simulator.meters if one.point == point)
-        assert sim.image is not None
-        return decode_row(sim.row(sim.image))
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.simulator.close(), self.loop).result(20)
-        self.loop.call_soon_threadsafe(self.loop.stop)
+UNIT = {name: 1 + index for index, name in enumerate(meters.TYPES)}  # all types, each on both buses
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    one = Served(tmp_path_factory.mktemp("meters"))
+    on_tcp, on_pty = (tuple(meter(base + unit, unit, name, "generated:prosumer") for name, unit in UNIT.items())
+                      for base in (0, ON_PTY))
+    one = Served(tmp_path_factory.mktemp("meters"), NOON_MS, on_tcp, on_pty)
     yield one
     one.close()
 
@@ -140,12 +108,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 @pytest.mark.parametrize("line", ["tcp", "pty"])
 @pytest.mark.parametrize("name", meters.TYPES)
 def test_every_field_of_every_table_from_its_simulated_meter(served: Served, name: str, line: str) -> None:
-    unit = served.tcp_units[name]
+    unit = UNIT[name]
     table = meters.load(name)
     for minute in (0, 480):  # the afternoon feeds in, the evening takes
         served.clock.time_ms = NOON_MS + minute * 60_000
         rows = linux.meter_read(served.ports[line], name, unit, 9600, "N", answer_ms=2000)
-        truth = served.truth(unit if line == "tcp" else 100 + unit)
+        truth = served.truth(unit if line == "tcp" else ON_PTY + unit)
         assert [row.label for row in rows] == [field.label for field in table.fields]
         assert {row.label: row.value for row in rows} == {row.label: truth[row.label] for row in rows}
         assert not [row.label for row in rows if row.missing]
@@ -159,7 +127,7 @@ def test_every_field_of_every_table_from_its_simulated_meter(served: Served, nam
 @pytest.mark.parametrize("name", meters.TYPES)
 def test_a_fault_gives_reasons_and_no_value(served: Served, name: str, line: str, kind: str, value: int, reason: str
                                             ) -> None:
-    table, unit = meters.load(name), served.tcp_units[name]
+    table, unit = meters.load(name), UNIT[name]
     place = served.simulator.buses[0 if line == "tcp" else 1].units.places[unit]
     port = open_port(config.Bus(served.ports[line], 9600, "N", 0, 60, ()))
     requests = modbus.plan(table.fields, table.max_registers, table.max_hole)

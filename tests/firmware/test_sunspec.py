@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from firmware import bus, config, decode, meters, modbus, own, sunspec
 from firmware.board.linux_bus import open_port
-from sim_hardware.config import BusConfig, SimConfig
 from sim_hardware.meters import TYPES
-from sim_hardware.simulator import Simulator
-from sim_hardware.truth import decode_row
+from tests.firmware.served import ON_PTY, Served
 from tests.sim_hardware.bench import MIDNIGHT_MS as MIDNIGHT
-from tests.sim_hardware.bench import HandClock, meter
+from tests.sim_hardware.bench import meter
 
 DEVICES = {name: 1 + index for index, name in enumerate(name for name in TYPES if name.startswith("sunspec_"))}
 # What each device must be found to be: where it begins, its models (the vendor's is skipped).
@@ -38,39 +33,11 @@ MISSING = {
                     "state_of_health"}}
 
 
-class Devices:
-    """All devices on one TCP port and one pseudo-terminal."""
-
-    def __init__(self, folder: Path) -> None:
-        self.clock = HandClock(MIDNIGHT + 12 * 3_600_000, speed=600)
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        buses = (BusConfig(tuple(meter(unit, unit, name, "generated:prosumer") for name, unit in DEVICES.items()),
-                           tcp=("127.0.0.1", 0)),
-                 BusConfig(tuple(meter(100 + unit, unit, name) for name, unit in DEVICES.items()),
-                           pty=str(folder / "line")))
-        self.config = SimConfig(buses, seed=7, step_s=60)
-        ready = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(20)["buses"]
-        assert isinstance(ready, list)
-        self.ports = {"tcp": "tcp://" + ready[0]["tcp"], "pty": str(folder / "line")}
-
-    async def _start(self) -> dict[str, object]:
-        self.simulator = Simulator(self.config, self.clock)
-        return await self.simulator.start()
-
-    def truth(self, point: int) -> dict[str, int]:
-        sim = next(one for one in self.simulator.meters if one.point == point)
-        assert sim.image is not None
-        return decode_row(sim.row(sim.image))
-
-    def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self.simulator.close(), self.loop).result(20)
-        self.loop.call_soon_threadsafe(self.loop.stop)
-
-
 @pytest.fixture(scope="module")
-def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Devices]:
-    one = Devices(tmp_path_factory.mktemp("sunspec"))
+def devices(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    on_tcp = tuple(meter(unit, unit, name, "generated:prosumer") for name, unit in DEVICES.items())
+    on_pty = tuple(meter(ON_PTY + unit, unit, name) for name, unit in DEVICES.items())
+    one = Served(tmp_path_factory.mktemp("sunspec"), MIDNIGHT + 12 * 3_600_000, on_tcp, on_pty)
     yield one
     one.close()
 
@@ -83,7 +50,7 @@ def reader(port: object, unit: int) -> Callable[[int, int], list[int] | None]:
 
 @pytest.mark.parametrize("line", ["tcp", "pty"])
 @pytest.mark.parametrize("name", DEVICES)
-def test_discovered_and_read_as_it_shows(devices: Devices, name: str, line: str) -> None:
+def test_discovered_and_read_as_it_shows(devices: Served, name: str, line: str) -> None:
     port = open_port(config.Bus(devices.ports[line], 9600, "N", 0, 1000, ()))
     unit = DEVICES[name]
     try:
@@ -97,7 +64,7 @@ def test_discovered_and_read_as_it_shows(devices: Devices, name: str, line: str)
         requests = modbus.plan(table.fields, table.max_registers, table.max_hole)
         entries, quality = decode.entries_of(table.fields, bus.registers_of(
             bus.poll(port, unit, requests, 1, 1000), requests))
-        truth = devices.truth(unit if line == "tcp" else 100 + unit)
+        truth = devices.truth(unit if line == "tcp" else ON_PTY + unit)
     finally:
         port.close()
     missing = {field.label for field, entry in zip(table.fields, entries) if entry.missing == "not_implemented"}
