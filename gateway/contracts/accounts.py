@@ -13,6 +13,7 @@ when the operator replaces the owner's key (transactions.md 5): money, points an
 from firmware.wire import cbor
 from firmware.wire.errors import check
 from gateway.contracts.context import BlockContext, State
+from gateway.market import credit as scores
 from gateway.market import records
 from gateway.market.records import AccountRecord, EntryRecord
 
@@ -45,9 +46,7 @@ def available_mc(account: AccountRecord) -> int:
 
 def credit(account: AccountRecord, is_buyer: bool, prior: int) -> int:
     """The running mean of its scores, thousandths of a point; `prior` (rules.Credit) before the first."""
-    total, count = ((account.buyer_sum, account.buyer_count) if is_buyer
-                    else (account.seller_sum, account.seller_count))
-    return total // count if count else prior
+    return scores.mean(_scores(account, is_buyer), prior)
 
 
 def grid(store: State) -> bytes | None:
@@ -113,8 +112,12 @@ def release(store: State, kid: bytes, amount_mc: int) -> None:
 def score(store: State, kid: bytes, is_buyer: bool, points: int) -> None:
     """Adds a score (thousandths of a point) to the buying or the selling side of an account's credit."""
     account = load(store, kid)
-    if is_buyer:
-        account = account._replace(buyer_sum=account.buyer_sum + points, buyer_count=account.buyer_count + 1)
-    else:
-        account = account._replace(seller_sum=account.seller_sum + points, seller_count=account.seller_count + 1)
+    total, count = scores.add(_scores(account, is_buyer), points)
+    account = (account._replace(buyer_sum=total, buyer_count=count) if is_buyer
+               else account._replace(seller_sum=total, seller_count=count))
     put(store, account)
+
+
+def _scores(account: AccountRecord, is_buyer: bool) -> scores.Credit:
+    return scores.Credit(*((account.buyer_sum, account.buyer_count) if is_buyer
+                           else (account.seller_sum, account.seller_count)))
