@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from deploy import meter_correct, places
+from deploy import meter_correct, places, poca
 from deploy.trading import report, show, trade, wishes
 from firmware.wire.errors import REASONS
 from firmware.wire.trading import FLOWS, SCALES
@@ -33,6 +33,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     show.add_parser(kinds)
     meter_correct.add_parser(kinds, "market")
     report.add_parser(kinds)
+    poca.add_parser(kinds)
     one = kinds.add_parser("recompute", help="a block's clearings again, from the state before it",
                            epilog="example: gridseal market recompute 120 --data area/r0/data")
     one.add_argument("height", type=int, help="of the block that cleared")
