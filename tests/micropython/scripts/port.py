@@ -4,13 +4,13 @@ import sys
 import time
 
 from firmware import bus
-from firmware.board.sim import TcpPort
+from firmware.board.micro_port import TcpPort
 
 REQUESTS = [(4, 0, 2), (4, 72, 4)]
 
 
 def run(url, seconds):
-    port = TcpPort(url, 5)
+    port = TcpPort(url[len("tcp://"):], 5)
     said: list = []
     transaction = 0
     end_ms = time.ticks_add(time.ticks_ms(), seconds * 1000)
