@@ -2,30 +2,40 @@
 
 Theory. The device is NOR flash by MicroPython's block protocol, or a file that behaves like it: `writeblocks(b, data,
 offset)` only programs, `ioctl(6, b)` erases one sector, `ioctl(3, 0)` makes everything before it durable. Sectors are
-used round and round. A sector begins with a header that carries a rising epoch, so the newest is known; records follow,
-each a multiple of 16 bytes (the unit of flash encryption), checked by a CRC over header, trim mark and payload. A
-record is written once, in order, so after a cut only the last one can be torn: when what follows the last good record
+used round and round. A sector begins with a header: magic, an epoch that rises, the number of its first record, CRC.
+Records follow, each a multiple of 16 bytes (the unit of flash encryption): kind and length, a CRC, the trim mark where
+it is not the one of the record before, the payload. A record's number and its sector's epoch are under the CRC without
+being stored: they follow from its place, and nothing left over from another round of the ring can pass for a record.
+A record is written once, in order, so after a cut only the last one can be torn: when what follows the last good record
 is not blank, the sector is closed and the next one begins. A sector is erased right before it is used, never earlier
 (an erase that was cut looks blank and is not). The sector after the newest is the spare: its records count as dropped,
 yet stay readable until the ring moves on, so that whoever still needs one of them can copy it (`read_all`).
-Marks of what is no longer needed (`trim`) ride in every record's header: nothing is ever changed in place.
+Marks of what is no longer needed (`trim`) ride in the next record: nothing is ever changed in place.
 """
 
 import binascii
 import struct
 
-MAGIC = b"GSJ1"
+MAGIC = b"GSJ2"
+SECTOR = ">4sII"  # a sector's header: magic, epoch, first sequence number; CRC-32 follows
 UNIT = 16
-MARK = 0xA5
 SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
 SECTORS = 4  # fewest: the newest, two to keep, the spare
 WINDOW = 1024  # bytes of a sector that are looked at together: a dozen readings
 RISK_SECTORS = 4  # more than any burst of records between two looks at `at_risk_seq` can fill
+KINDS = 14  # 1 to 14: blank flash reads as 15
 
-_SECTOR = ">4sII"  # magic, epoch, first sequence number; CRC-32 follows
-_RECORD = ">HBBII"  # payload length, kind, MARK, sequence number, CRC-32; trim mark follows
+HEAD, MARK = 6, 4  # bytes of a record before its payload, and of its trim mark if it has one
+_HEAD = ">HI"  # kind << 12 | has a mark << 11 | length of the payload; CRC-32
+_HAS_MARK = 2048
+_LENGTH = 2047
 _BLANK = b"\xff" * UNIT
 _BLANKS = b"\xff" * 256
+
+
+def room(length):
+    """Returns the bytes on flash of a record without a mark whose payload has `length` bytes."""
+    return (HEAD + length + UNIT - 1) // UNIT * UNIT
 
 
 class Journal:
@@ -47,32 +57,34 @@ class Journal:
         self._damaged_seq = 0  # holes before this record are counted
         self.trimmed = 0
         self.next_seq = 1
-        self._epoch = 0
-        self._kept = 0  # sectors from the newest back to the oldest that is kept; the spare is none of them
-        self._firsts = [-1] * self._count  # first sequence number of each sector, -1: nothing readable
-        self._newest = self._count - 1
+        self._marked = -1  # the trim mark that the newest sector's last record has
         self._offset = self._size  # where the next record goes; the sector's end: a new sector first
-        self._recover()
+        from firmware import ring  # needed once: a board may drop it
+        # epoch: the newest sector's; firsts: first sequence number of each sector, -1: nothing readable; kept: sectors
+        # from the newest back to the oldest that is kept; the spare is none of them
+        self._epoch, self._newest, self._kept, self._firsts = ring.find(device, self._count)
+        if self._epoch:
+            self._find_end()
 
     @property
     def first_seq(self):
         """The oldest record that is kept."""
-        return self._firsts[self._index(self._kept - 1)] if self._kept else self.next_seq
+        for age in range(self._kept - 1, -1, -1):
+            if self._firsts[self._index(age)] >= 0:
+                return self._firsts[self._index(age)]
+        return self.next_seq
 
     @property
     def at_risk_seq(self):
         """Records below this number are dropped within the next few sectors: copy what is still true of them."""
         margin = max(1, min(RISK_SECTORS, self._count // 4))
-        room = self._count - 1 - self._kept  # sectors until the first is dropped
-        if room >= margin:
+        free = self._count - 1 - self._kept  # sectors until the first is dropped
+        if free >= margin:
             return 0
-        return max(0, self._firsts[self._index(max(0, self._kept - 1 - margin + room))])
+        return max(0, self._firsts[self._index(max(0, self._kept - 1 - margin + free))])
 
     def largest_payload(self):
-        return self._size - 2 * UNIT
-
-    def capacity_bytes(self):
-        return (self._count - 1) * (self._size - UNIT)
+        return min(_LENGTH, self._size - UNIT - HEAD - MARK)
 
     def used_sectors(self):
         """Returns how many sectors hold records that are still needed."""
@@ -82,26 +94,29 @@ class Journal:
         return self._kept
 
     def append(self, kind, payload):
-        """Writes one record and returns its sequence number; durable after `sync`. ValueError: too large."""
+        """Writes one record; returns its sequence number. Durable after `sync`. ValueError: no such kind, too large."""
         length = len(payload)
-        if length > self.largest_payload():
-            raise ValueError("record of %d bytes" % length)
-        size = UNIT + (length + UNIT - 1) // UNIT * UNIT
-        if self._offset + size > self._size:
+        if length > self.largest_payload() or not 0 < kind <= KINDS:
+            raise ValueError("record %d of %d bytes" % (kind, length))
+        if self._offset + room(length + (0 if self.trimmed == self._marked else MARK)) > self._size:
             self._begin_sector()
-        seq = self.next_seq
-        mark = struct.pack(">I", self.trimmed)
-        record = bytearray(_BLANK * (size // UNIT))
-        head = struct.pack(">HBBI", length, kind, MARK, seq)
-        crc = binascii.crc32(payload, binascii.crc32(mark, binascii.crc32(head)))
-        record[:8] = head
-        record[8:12] = struct.pack(">I", crc & 0xFFFFFFFF)
-        record[12:16] = mark
-        record[16:16 + length] = payload
+        word = kind << 12 | length
+        mark = b""
+        if self.trimmed != self._marked:
+            word |= _HAS_MARK
+            self._marked = self.trimmed
+            mark = struct.pack(">I", self.trimmed)
+        record = bytearray(_BLANK * (room(len(mark) + length) // UNIT))
+        crc = _checksum(binascii.crc32(payload, binascii.crc32(mark, binascii.crc32(struct.pack(">H", word)))),
+                        self._epoch, self.next_seq)
+        record[:HEAD] = struct.pack(_HEAD, word, crc)
+        start = HEAD + len(mark)
+        record[HEAD:start] = mark
+        record[start:start + length] = payload
         self._device.writeblocks(self._newest, record, self._offset)
-        self._offset += size
-        self.next_seq = seq + 1
-        return seq
+        self._offset += len(record)
+        self.next_seq += 1
+        return self.next_seq - 1
 
     def sync(self):
         """Returns when every record appended so far would be found after a power cut."""
@@ -117,18 +132,14 @@ class Journal:
         while oldest < self._kept - 1 and not 0 <= self._firsts[self._index(oldest)] <= first_seq:
             oldest += 1
         for age in range(min(oldest, self._kept - 1), -1, -1):
-            if self._firsts[self._index(age)] < 0:
-                continue
-            for _, seq, kind, payload, _ in self._sector_records(self._index(age)):
+            for _, seq, kind, payload, _ in self._sector_records(age):
                 if seq >= first_seq:
                     yield seq, kind, payload
 
     def read_all(self):
         """Yields as `read` everything that can still be read, the spare sector's dropped records first."""
-        spare = self._index(-1)
-        if self._firsts[spare] >= 0:
-            for _, seq, kind, payload, _ in self._sector_records(spare):
-                yield seq, kind, payload
+        for _, seq, kind, payload, _ in self._sector_records(-1):
+            yield seq, kind, payload
         for record in self.read(0):
             yield record
 
@@ -137,87 +148,83 @@ class Journal:
         return (self._newest - age) % self._count
 
     def _begin_sector(self):
-        index = (self._newest + 1) % self._count
+        index = self._index(-1)
         self._firsts[index] = -1
         self._device.ioctl(ERASE, index)
         self._epoch += 1
-        head = struct.pack(_SECTOR, MAGIC, self._epoch, self.next_seq)
+        head = struct.pack(SECTOR, MAGIC, self._epoch, self.next_seq)
         head += struct.pack(">I", binascii.crc32(head) & 0xFFFFFFFF)
         self._device.writeblocks(index, head, 0)
         self._firsts[index] = self.next_seq
         self._newest = index
         self._offset = UNIT
+        self._marked = -1
         if self._kept < self._count - 1:
             self._kept += 1
         elif self.first_seq > self.trimmed:
             self.dropped += 1
 
-    def _recover(self):
-        epochs = [-1] * self._count
-        head = bytearray(UNIT)
-        for index in range(self._count):
-            self._device.readblocks(index, head, 0)
-            magic, epoch, first = struct.unpack(_SECTOR, head[:12])
-            if magic == MAGIC and struct.unpack(">I", head[12:])[0] == binascii.crc32(head[:12]) & 0xFFFFFFFF:
-                epochs[index] = epoch
-                self._firsts[index] = first
-                if epoch > self._epoch:
-                    self._epoch = epoch
-                    self._newest = index
-        if self._epoch == 0:
-            return
-        # What is older than one round of the ring, or out of its order, is the left-over of an erase that was cut.
-        for index in range(self._count):
-            age = (self._newest - index) % self._count
-            if epochs[index] >= 0 and epochs[index] != self._epoch - age:
-                self._firsts[index] = -1
-            elif epochs[index] >= 0 and age < self._count - 1:
-                self._kept = max(self._kept, age + 1)
-        self.next_seq = self._firsts[self._newest]
+    def _find_end(self):
+        """Looks for the last good record; the newest trim mark may stand in the sector before."""
         self._offset = UNIT
-        for end, seq, _, _, mark in self._sector_records(self._newest):
-            self.next_seq = seq + 1
-            self.trimmed = mark
-            self._offset = end
+        self.next_seq = self._firsts[self._newest]
+        for age in range(min(1, self._kept - 1), -1, -1):
+            for end, seq, _, _, mark in self._sector_records(age):
+                if mark is not None:
+                    self.trimmed = mark
+                if not age:
+                    self._marked = self.trimmed if mark is not None else self._marked
+                    self._offset = end
+                    self.next_seq = seq + 1
         if not self._is_blank_from(self._newest, self._offset):
             self._offset = self._size
 
-    def _sector_records(self, index):
-        """Yields (end offset, seq, kind, payload, mark) of one sector's good records; a bad one is stepped over.
+    def _sector_records(self, age):
+        """Yields (end offset, seq, kind, payload, mark or None) of a sector's good records; a bad one is stepped over.
 
         Through a window: a board may not have a sector's length of RAM in one piece.
         """
+        index = self._index(age)
+        epoch = self._epoch - (age if age >= 0 else self._count - 1)
+        expected = self._firsts[index]
         window = bytearray(min(WINDOW, self._size))
         start = self._size  # of the window; nothing is in it yet
-        expected = self._firsts[index]
-        at = UNIT
-        is_bad = False
+        at = good = UNIT if expected >= 0 else self._size  # good: where the last good record ends
         while at + UNIT <= self._size:
             if not start <= at <= start + len(window) - UNIT:
                 start = min(at, self._size - len(window))
                 self._device.readblocks(index, window, start)
-            head = window[at - start:at - start + UNIT]
-            length, kind, marker, seq, crc, mark = struct.unpack(_RECORD + "I", head)
-            end = at + UNIT + (length + UNIT - 1) // UNIT * UNIT
-            if marker == MARK and end <= self._size and seq >= expected:
-                payload = window[at - start + UNIT:at - start + UNIT + length]
-                if len(payload) < length:
-                    payload = bytearray(length)
-                    self._device.readblocks(index, payload, at + UNIT)
-                found = binascii.crc32(payload, binascii.crc32(head[12:], binascii.crc32(head[:8])))
-                if found & 0xFFFFFFFF == crc:
-                    if seq > max(expected, self._damaged_seq):
-                        self.damaged += seq - expected
-                        self._damaged_seq = seq
-                    yield end, seq, kind, bytes(payload), mark
-                    expected = seq + 1
-                    at = end
-                    is_bad = False
-                    continue
-            if not is_bad and head == _BLANK and self._is_blank_from(index, at):
-                return
-            is_bad = True
+            word, crc = struct.unpack(_HEAD, window[at - start:at - start + HEAD])
+            if word == 0xFFFF and at == good and self._is_blank_from(index, at):
+                break
+            body = HEAD + (MARK if word & _HAS_MARK else 0)
+            size = body + (word & _LENGTH)
+            record = window[at - start:at - start + size]
+            if len(record) < size and at + size <= self._size:
+                record = bytearray(size)
+                self._device.readblocks(index, record, at)
             at += UNIT
+            if len(record) < size:
+                continue
+            found = binascii.crc32(memoryview(record)[HEAD:], binascii.crc32(memoryview(record)[:2]))
+            first = expected if at == good + UNIT else expected + 1  # what is bad was one record at least
+            for seq in range(first, expected + (at - good) // UNIT):
+                if _checksum(found, epoch, seq) == crc:
+                    if age >= 0:
+                        self._count_damaged(expected, seq)
+                    at = good = at - UNIT + room(size - HEAD)
+                    mark = struct.unpack(">I", record[HEAD:body])[0] if body > HEAD else None
+                    yield at, seq, word >> 12, bytes(record[body:]), mark
+                    expected = seq + 1
+                    break
+        if age > 0:
+            self._count_damaged(expected, self._firsts[self._index(age - 1)])
+
+    def _count_damaged(self, expected, seq):
+        """The records from `expected` to before `seq` are gone; however often they are looked for, they count once."""
+        if seq > max(expected, self._damaged_seq):
+            self.damaged += seq - max(expected, self._damaged_seq)
+            self._damaged_seq = seq
 
     def _is_blank_from(self, index, offset):
         chunk = bytearray(len(_BLANKS))
@@ -229,3 +236,8 @@ class Journal:
         chunk = bytearray(self._size - offset)
         self._device.readblocks(index, chunk, offset)
         return chunk == _BLANKS[:len(chunk)]
+
+
+def _checksum(crc, epoch, seq):
+    """Returns the CRC-32 of a record: that of its head, mark and payload, and on over its place."""
+    return binascii.crc32(struct.pack(">II", epoch, seq), crc) & 0xFFFFFFFF

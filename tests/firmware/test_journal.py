@@ -21,7 +21,7 @@ def payload_of(number: int) -> bytes:
 
 def fill(journal: Journal, synced: list[int], count: int, trim_behind: int) -> None:
     for _ in range(count):
-        seq = journal.append(journal.next_seq % 250 + 1, payload_of(journal.next_seq))
+        seq = journal.append(journal.next_seq % 14 + 1, payload_of(journal.next_seq))
         if seq % 3 == 0:
             journal.sync()
             synced.append(seq)
@@ -33,7 +33,7 @@ def check_content(journal: Journal, at_least: int) -> list[int]:
     """Every record is what was written, numbers without hole from the first kept to at least `at_least`."""
     numbers = []
     for seq, kind, payload in journal.read(0):
-        assert (kind, payload) == (seq % 250 + 1, payload_of(seq))
+        assert (kind, payload) == (seq % 14 + 1, payload_of(seq))
         numbers.append(seq)
     assert numbers == list(range(journal.first_seq, journal.next_seq))
     assert journal.next_seq > at_least
@@ -134,7 +134,7 @@ def test_a_flipped_bit_costs_one_record_and_is_counted() -> None:
     flash = Flash(4, 4096)
     journal = Journal(flash)
     for number in range(1, 31):
-        journal.append(number % 250 + 1, payload_of(number))
+        journal.append(number % 14 + 1, payload_of(number))
     place = bytes(flash.data[0]).index(payload_of(12))
     flash.data[0][place + 3] ^= 4
     reopened = Journal(flash)
@@ -161,7 +161,7 @@ def test_the_file_on_a_pi_keeps_the_same_bytes(tmp_path: object) -> None:
     for target in (device, flash):
         journal = Journal(target)
         for number in range(1, 600):
-            journal.append(number % 250 + 1, payload_of(number))
+            journal.append(number % 14 + 1, payload_of(number))
         journal.sync()
     device.close()
     data = path.read_bytes()
