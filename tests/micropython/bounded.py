@@ -12,6 +12,10 @@ make it a board's:
 4. The C stack moves to a larger region, since spilled frames are larger; MicroPython's own limit rises from 32 to 64
    KiB, which gives about the recursion depth of the stock build.
 
+Where code stays in flash, as on a board with ROMFS, it may take no heap. 1.29 has VfsRom itself and needs no change:
+run.mjs maps an image that deploy/romfs.py made. 1.27 has not; there `_keep_in_flash` sends to memory outside the heap
+what a board's loader would use where it lies: bytecode, names, and the letters of str and bytes. (The two agree.)
+
 Functions have no names here and are found by what they contain, exactly once each or not at all. Inputs are pinned by
 their hash; results are kept in .cache by the hash of input and of this file. Nothing of npm's is changed in its place.
 
@@ -29,12 +33,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy import romfs
 from tests import needs
 from tests.house.micropython_lint import board_files
 from tests.micropython.interpreter import ROOT, Options
 from tests.micropython.node import find_node
 
 HERE = Path(__file__).parent
+HAS_ROMFS = ("1.29",)
 CACHE = HERE / ".cache"
 # Version: SHA-256 of its micropython.wasm.
 INPUTS = {
@@ -82,9 +88,11 @@ class Module:
         self.text = self.text.replace(old, new)
 
 
-def rewrite(text: str) -> str:
-    """The module's text with changes 1, 3 and 4; wasm-opt makes the second."""
+def rewrite(text: str, flash: bool = False) -> str:
+    """The module's text with changes 1, 3 and 4; wasm-opt makes the second. flash: .mpy files' code takes no heap."""
     module = Module(text)
+    if flash:
+        _keep_in_flash(module)
     growth = module.find(rf"^ \(func \$\S+ \(result i32\)\n  \(i32\.const {GROWTH}\)\n \)\n (\(func \$(\S+)\n.*?^ \)$)")
     collect, name = " " + growth[1], growth[2]
     flag = module.find(r"\A \(func \S+\n  \(i32\.store8 offset=(\d+)\n   \(i32\.const 0\)\n   \(i32\.const 1\)\n  \)\n"
@@ -136,32 +144,86 @@ def _collect(name: str, start: str, end: str, module: Module) -> str:
  )"""
 
 
-def make(version: str) -> Path:
-    """The folder of the bounded interpreter of a version, made now if it is not in the cache. Unknown: it cannot be."""
+def _keep_in_flash(module: Module) -> None:
+    """What py/persistentcode.c of 1.27 loads, outside the heap: load_raw_code()'s bytecode is given room by malloc,
+    load_qstr() interns into a chunk of malloc's, and load_obj() moves the letters of a str or bytes there."""
+    malloc = module.exported("malloc")
+    code = module.find(_spaced("(local.set $4 (call $#1 (local.tee $2 (i32.shr_u (local.get $1) (i32.const 3)"))
+    module.swap(code[0], re.sub(rf"\${code[1]}\b", f"${malloc}", code[0], count=1))
+    name = module.find(_spaced("(local.set $5 (call $#1 (local.get $9) (local.get $5) ) ) (call $#2 (local.get $9) )"))
+    module.swap(name[0], re.sub(rf"\${name[1]}\b", "$flash_name", name[0], count=1))
+    text = module.find(_spaced("(local.set $2 (call $#1 (local.get $1) ) ) (br $block) ) (local.set $2 "
+                               "(call $#2 (local.get $1) ) ) (br $block) ) (local.set $0 (i32.load offset=4"))
+    module.swap(text[0], re.sub(r"\(call \$\d+\s+\(local\.get \$1\)\s+\)", r"(call $flash_text \g<0>)", text[0]))
+    chunk = module.find(_spaced("(local.tee $3 (i32.load offset=#1 (i32.const #2) ) ) ) ) (br_if $block3 (i32.le_u "
+                                "(i32.add (local.tee $4 (i32.load offset=#3 (i32.const #4) ) ) (local.get $2) ) "
+                                "(local.tee $5 (i32.load offset=#5 (i32.const #6)"), module.function(name[1]))
+    last, used, size = (f"offset={chunk[at]} (i32.const {chunk[at + 1]})" for at in (1, 3, 5))
+    at = module.text.index("\n (func ")
+    module.text = module.text[:at] + f"""
+ (func $flash_name (param $letters i32) (param $count i32) (result i32)
+  (local $last i32) (local $used i32) (local $size i32) (local $made i32)
+  (local.set $last (i32.load {last}))
+  (local.set $used (i32.load {used}))
+  (local.set $size (i32.load {size}))
+  (i32.store {last} (call ${malloc} (i32.add (local.get $count) (i32.const 1))))
+  (i32.store {used} (i32.const 0))
+  (i32.store {size} (i32.add (local.get $count) (i32.const 1)))
+  (local.set $made (call ${name[1]} (local.get $letters) (local.get $count)))
+  (i32.store {last} (local.get $last))
+  (i32.store {used} (local.get $used))
+  (i32.store {size} (local.get $size))
+  (local.get $made)
+ )
+ (func $flash_text (param $made i32) (result i32)
+  (local $to i32) (local $count i32)
+  (if (i32.eqz (i32.and (local.get $made) (i32.const 3)))
+   (then
+    (local.set $count (i32.add (i32.load offset=8 (local.get $made)) (i32.const 1)))
+    (local.set $to (call ${malloc} (local.get $count)))
+    (memory.copy (local.get $to) (i32.load offset=12 (local.get $made)) (local.get $count))
+    (i32.store offset=12 (local.get $made) (local.get $to))
+   )
+  )
+  (local.get $made)
+ )""" + module.text[at:]
+
+
+def _spaced(pattern: str) -> str:
+    """A pattern of the module's text: any white space for a space, and a number for each # with a digit."""
+    return re.sub(r"\\\#\d", r"(\\d+)", re.escape(pattern)).replace(r"\ ", r"\s+")
+
+
+def make(version: str, flash: bool = False) -> Path:
+    """The folder of the bounded interpreter of a version, made now if it is not in the cache. Unknown: it cannot be.
+
+    flash: code of .mpy files outside the heap; in a version that has ROMFS that is the image's doing (`Compiled`).
+    """
+    flash = flash and version not in HAS_ROMFS
     package = HERE / "node_modules" / f"micropython-{version}"
     data = (package / "micropython.wasm").read_bytes()
     if hashlib.sha256(data).hexdigest() != INPUTS[version]:
         raise Unknown(f"micropython.wasm of {version} is not the pinned one")
     key = hashlib.sha256(data + Path(__file__).read_bytes()).hexdigest()[:16]
-    made = CACHE / f"{version}-{key}"
+    made = CACHE / f"{version}{'-flash' if flash else ''}-{key}"
     if not (made / "micropython.wasm").is_file():
         CACHE.mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
-            _build(package, Path(work) / "made")
+            _build(package, Path(work) / "made", flash)
             if not made.is_dir():  # whoever is first
                 os.rename(Path(work) / "made", made)
         for old in CACHE.glob(f"{version}-*"):
-            if old != made:
+            if not old.name.endswith(key):
                 shutil.rmtree(old, ignore_errors=True)
     return made
 
 
-def _build(package: Path, folder: Path) -> None:
+def _build(package: Path, folder: Path, flash: bool) -> None:
     folder.mkdir()
     shutil.copy(package / "micropython.mjs", folder)
     text, plain, made = folder / "micropython.wat", folder / "plain.wasm", folder / "micropython.wasm"
     _tool("wasm-dis", package / "micropython.wasm", "-o", text)
-    text.write_text(rewrite(text.read_text()))
+    text.write_text(rewrite(text.read_text(), flash))
     _tool("wasm-as", "-g", *FEATURES, text, "-o", plain)
     _tool("wasm-opt", *FEATURES, plain, *PASSES, "-o", made)
     text.unlink()
@@ -177,12 +239,12 @@ def _tool(name: str, *words: str | Path) -> None:
         raise Unknown(f"{name}: {done.stderr.strip()[-300:]}")
 
 
-def bounded(version: str) -> Path:
+def bounded(version: str, flash: bool = False) -> Path:
     """`make` for a test: skips it, loudly, where Node, the packages or the change itself fail."""
     if find_node() is None or not (HERE / "node_modules" / "binaryen").is_dir():
         needs.missing("Node and MicroPython's npm packages", "./gridseal test")
     try:
-        return make(version)
+        return make(version, flash)
     except Unknown as error:
         needs.missing(f"MicroPython {version} with a bounded heap ({error})", "see tests/micropython/bounded.py")
 
@@ -215,18 +277,26 @@ class Compiled(NamedTuple):
     firmware: Path
     lib: Path
     scripts: Path
+    image: Path  # firmware and lib as a ROMFS image
 
-    def options(self, heap_bytes: int, mounts: Mapping[Path, str] | None = None) -> Options:
-        return Options(mounts or {}, firmware=self.firmware, lib=self.lib, heap_bytes=heap_bytes)
+    def options(self, heap_bytes: int, mounts: Mapping[Path, str] | None = None, flash: str = "") -> Options:
+        """flash: the version whose `bounded(version, flash=True)` runs it; without it all code is in RAM."""
+        return Options(mounts or {}, firmware=self.firmware, lib=self.lib, heap_bytes=heap_bytes,
+                       image=self.image if flash in HAS_ROMFS else None)
 
 
 def compile_all(folder: Path) -> Compiled:
     """All that a board runs in the tests, below `folder`."""
-    return Compiled(compiled(board_files(ROOT / "firmware"), ROOT / "firmware", folder / "firmware"),
+    made = Compiled(compiled(board_files(ROOT / "firmware"), ROOT / "firmware", folder / "firmware"),
                     compiled((HERE / "lib").glob("*.py"), HERE / "lib", folder / "lib"),
-                    compiled((HERE / "scripts").glob("*.py"), HERE / "scripts", folder / "scripts"))
+                    compiled((HERE / "scripts").glob("*.py"), HERE / "scripts", folder / "scripts"),
+                    folder / "image.romfs")
+    shutil.copytree(made.lib, folder / "flash")
+    shutil.copytree(made.firmware, folder / "flash" / "firmware")
+    made.image.write_bytes(romfs.make_image(folder / "flash"))
+    return made
 
 
 if __name__ == "__main__":
     for one in INPUTS:
-        sys.stdout.write(f"{one} {make(one)}\n")
+        sys.stdout.write(f"{one} {make(one)}\n{one}, code in flash {make(one, True)}\n")

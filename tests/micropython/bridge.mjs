@@ -45,6 +45,7 @@ export function makeBridge(python, clock) {
     sleep_ms: (wait_ms) => { Atomics.wait(nap, 0, 0, wait_ms); },
     random: (address, count) => put(randomFillSync(Buffer.alloc(count)), address, count),
     connect: (host, port, wait_ms) => ask('connect', host, port, wait_ms),
+    line: (device) => ask('line', device), // a terminal that stands for a UART; then as a socket
     secure: (id, ca, certificate, key, name, wait_ms) => ask('secure', id, ca, certificate, key, name, wait_ms),
     send: (id, address, count) => {
       const size = Math.min(count, DATA_BYTES);

@@ -41,6 +41,7 @@ class Options(NamedTuple):
     clock: tuple[Path, str] | None = None  # the folder that deploy.clock.ClockKeeper keeps, our name there
     firmware: Path = ROOT / "firmware"  # our sources, or a folder of their .mpy files
     lib: Path = HERE / "lib"  # sources, or their .mpy files
+    image: Path | None = None  # a ROMFS image that is mapped and comes first; 1.29 only
     heap_bytes: int = 0  # 0: as much as is wanted; a limit only in the interpreters of bounded.py
 
 
@@ -64,6 +65,8 @@ def command(interpreter: Path, script: Path, *words: str, options: Options = Opt
         line += ["-o", f"{guest}:{host}"]
     if options.clock is not None:
         line += ["-c", f"{options.clock[0]}:{options.clock[1]}"]
+    if options.image is not None:
+        line += ["-f", str(options.image)]
     if options.heap_bytes:
         line += ["-h", str(options.heap_bytes)]
     return [*line, str(script), *words]

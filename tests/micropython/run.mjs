@@ -5,6 +5,7 @@
 //   -h BYTES         the heap's size; its limit in an interpreter made by bounded.mjs, else only its first area
 //   -l HOST          another folder than lib/: its modules as .mpy files, for compiling them takes heap as well
 //   -c FOLDER:NAME   takes part in the clock that deploy/clock.py keeps in FOLDER
+//   -f IMAGE         maps a ROMFS image outside the heap, as a board maps its flash: sys.path begins with it
 //
 // Cuts sys.path to /lib (mount there what the script imports: the package's own frozen modules are not on a board) and
 // runs SCRIPT as __main__; a SCRIPT that is an .mpy file is imported instead, for source needs heap to be compiled.
@@ -20,7 +21,7 @@ import { makeBridge, openClock } from './bridge.mjs';
 const HEAP_BYTES = 64 * 1024 * 1024; // first area; a stock interpreter grows it by itself
 const words = process.argv.slice(2);
 const folder = words.shift();
-const options = { '-m': [], '-o': [], '-h': [], '-l': [], '-c': [] };
+const options = { '-m': [], '-o': [], '-h': [], '-l': [], '-c': [], '-f': [] };
 while (words[0] in options) {
   options[words[0]].push(words[1].split(':'));
   words.splice(0, 2);
@@ -85,6 +86,19 @@ for (const [host, guest] of options['-m']) copyIn(host, guest);
 copyIn(script, isCompiled ? '/lib/_script.mpy' : '/script.py');
 python.globals.set('_words', JSON.stringify(words));
 
+// The image lies where malloc puts it: no part of the heap, never collected, never moved.
+function flash(host) {
+  const image = fs.readFileSync(host);
+  const address = python._module._malloc(image.length);
+  for (let at = 0; at < image.length; at++) python._module.setValue(address + at, image[at], 'i8');
+  return `
+import uctypes, vfs
+vfs.mount(vfs.VfsRom(uctypes.bytearray_at(${address}, ${image.length})), '/flash')
+sys.path[:] = ['/flash', '/lib']
+del uctypes, vfs
+`;
+}
+
 const RUN = `
 with open('/script.py') as _file:
     _source = _file.read()
@@ -103,6 +117,7 @@ try {
 import sys, json
 sys.argv[:] = json.loads(_words)
 sys.path[:] = ['/lib']
+${options['-f'].length ? flash(options['-f'][0][0]) : ''}
 ${isCompiled ? IMPORT : RUN}`);
 } catch (error) {
   if (error.name !== 'PythonError') throw error;

@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
+import tty from 'node:tty';
 import { parentPort, workerData } from 'node:worker_threads';
 
 const { control, data } = workerData;
@@ -68,15 +69,23 @@ function shake(socket, event, wait_ms, done, failed) {
   socket.once(event, finish);
 }
 
+function add(socket) {
+  let id = 1;
+  while (ends.has(id)) id++;
+  ends.set(id, keep(socket));
+  return id;
+}
+
 const calls = {
+  line(device) {
+    const { O_RDWR, O_NOCTTY, O_NONBLOCK } = fs.constants;
+    const socket = new tty.ReadStream(fs.openSync(device, O_RDWR | O_NOCTTY | O_NONBLOCK)); // not fs: it would block
+    socket.setRawMode(true);
+    answer(add(socket));
+  },
   connect(host, port, wait_ms) {
     const socket = net.connect({ host, port, noDelay: true });
-    shake(socket, 'connect', wait_ms, () => {
-      let id = 1;
-      while (ends.has(id)) id++;
-      ends.set(id, keep(socket));
-      answer(id);
-    }, (error) => answer(-(ERRNO[error.code] ?? EIO)));
+    shake(socket, 'connect', wait_ms, () => answer(add(socket)), (error) => answer(-(ERRNO[error.code] ?? EIO)));
   },
   secure(id, ca, certificate, key, name, wait_ms) {
     const end = ends.get(id);
