@@ -163,6 +163,52 @@ def test_a_crash_in_replace_leaves_the_old_or_the_new(tmp_path: Path, monkeypatc
     assert _read(path) == [b"new"]
 
 
+def test_a_new_file_is_written_over_the_one_before_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "votes.log"
+    log = VoteLog(path)
+    log.append([b"first" * 1000])
+    inode, whole = path.stat().st_ino, path.read_bytes()
+    log.replace([b"second"])
+    log.append([b"second" * 900])
+    log.replace([b"third"])
+    assert path.stat().st_ino == inode and path.stat().st_size == len(whole), "no block is asked for anew"
+    log.append([b"fourth"])
+    assert log.size() < len(whole)
+    assert path.read_bytes()[log.size():] == whole[log.size():]
+    cut = VoteLog(path)  # as after a crash
+    assert cut.load() == [b"third", b"fourth"] and path.stat().st_size == log.size()
+    log.close()
+
+
+@pytest.mark.parametrize("done", [0, 1])
+def test_a_crash_between_two_names_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                             done: int) -> None:
+    path = tmp_path / "votes.log"
+    log = VoteLog(path)
+    log.replace([b"older"])
+    log.append([b"old"])
+    rename, calls = os.rename, []
+
+    def power_cut(*names: Path) -> None:
+        calls.append(names)
+        if len(calls) > done:
+            raise OSError("power")
+        rename(*names)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", power_cut)
+        with pytest.raises(OSError, match="power"):
+            log.replace([b"new"])
+    log.close()
+    assert len(list(tmp_path.glob("*.old"))) == 1
+    again = VoteLog(path)
+    assert again.load() == ([b"new"] if done else [b"older", b"old"])
+    again.replace([b"newer"])
+    again.replace([b"newest"])
+    again.close()
+    assert _read(path) == [b"newest"] and not list(tmp_path.glob("*.old"))
+
+
 def test_random_cuts(tmp_path: Path) -> None:
     """200 files cut anywhere in what was appended last: everything appended before is there."""
     chance = random.Random(20261120)
