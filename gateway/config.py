@@ -185,6 +185,7 @@ class GatewayConfig(NamedTuple):
     tls_key: Path
     ca: Path
     ack_interval_s: int
+    database: str
     devices: tuple[DeviceConfig, ...] = ()
 
 
@@ -203,6 +204,9 @@ GATEWAY = Table({
     "ca": text("the file of the area's CA certificate"),
     # an agent hears at most one ack in this time; an hour is the longest an agent is left without news
     "ack_interval_s": whole(1, 3600, 10),
+    # "": SQLite in the data folder, as on a Pi; a server is for those who keep many gateways on one
+    "database": Key('the address of a PostgreSQL database, "postgresql://..."',
+                    lambda value: isinstance(value, str) and value.startswith(("postgresql://", "postgres://")), ""),
     "device": Table({
         "name": name(),
         "model": Key("the device's model as it was certified, 1 to 64 bytes",

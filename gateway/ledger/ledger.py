@@ -25,9 +25,9 @@ from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted
 from gateway.ledger import audit, block, history, proofs, records
 from gateway.ledger.envelopes import Envelopes, Pending, Verified
-from gateway.ledger.reader import DATABASE, Reader, StoredEnvelope
+from gateway.ledger.reader import Reader, StoredEnvelope
 from gateway.ledger.records import Chain, ItemRecord, Link, Place, Position
-from gateway.ledger.store import Store
+from gateway.ledger.store import Store, open_store
 from gateway.ledger.tree import Draft, StateTree
 
 # Refusals of a leaf that was verified here which say nothing about the seal, only about where a primary put it.
@@ -59,12 +59,14 @@ class Ledger(Reader):
 
     @classmethod
     def open(cls, folder: Path, genesis: bytes | None = None,
-             check_signature: CheckSignature | None = None) -> Self:
+             check_signature: CheckSignature | None = None, address: str = "") -> Self:
         """Opens the ledger in a folder, making it from `genesis` at the first start, and checks it (audit.py).
+
+        address: of a PostgreSQL database that takes the place of the folder's own (store.py).
 
         Damaged when a record is not what was written; Refused `wrong_chain` for a ledger of another genesis."""
         folder.mkdir(parents=True, exist_ok=True)
-        store = Store(folder / DATABASE)
+        store = open_store(folder, address=address)
         try:
             if store.get("facts", records.GENESIS) is None:
                 if genesis is None:

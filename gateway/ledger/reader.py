@@ -16,10 +16,8 @@ from firmware.wire.errors import Refused
 from gateway.ledger import records
 from gateway.ledger.damage import Damaged
 from gateway.ledger.records import BlockRecord, Chain, Place, Step
-from gateway.ledger.store import Store
+from gateway.ledger.store import Store, holds_store, open_store
 from gateway.ledger.witnesses import Witnessed
-
-DATABASE = "ledger.db"
 
 
 class StoredEnvelope(NamedTuple):
@@ -56,9 +54,9 @@ class Reader(Witnessed):
     @classmethod
     def open(cls, folder: Path) -> Self:
         """Opens the ledger in a replica's data folder for questions only; FileNotFoundError where there is none."""
-        if not (folder / DATABASE).exists():
+        if not holds_store(folder):
             raise FileNotFoundError(f"{folder} holds no ledger")
-        return cls(Store(folder / DATABASE, is_reader=True))
+        return cls(open_store(folder, is_reader=True))
 
     # Seals and readings.
 

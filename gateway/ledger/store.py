@@ -1,181 +1,116 @@
-"""Makes records durable in tables, each under a key and a checksum, on SQLite; the only module that knows SQL.
+"""Makes records durable in tables, each under a key and a checksum; on SQLite, or on PostgreSQL where a folder says so.
 
 Two kinds of table: numbered ones, whose keys are integers and mostly grow (an append touches one page), and named
-ones, whose keys are byte strings. That is all that another store (PostgreSQL) has to offer.
+ones, whose keys are byte strings. `Store` is all that the ledger asks; sqlite.py and postgres.py know SQL.
 
-A transaction is all or nothing, also over a power cut: WAL with synchronous=FULL, one fsync a commit. `commit` with
-is_durable=False leaves the fsync to the next durable commit; it survives the death of the process, not of the machine.
-Every record carries a CRC-32 over table, key and bytes: a record that was changed, or swapped with another, is
-reported by table and key (`Damaged`) and never taken for good.
+A transaction is all or nothing, also over a power cut. `writing` with is_durable=False leaves the fsync to the next
+durable commit: it survives the death of the process, not of the machine. Every record carries a CRC-32 over table, key
+and bytes: one that was changed, or swapped with another, is reported by table and key (`Damaged`), never believed.
 """
 
-import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
 from gateway.ledger.damage import Damaged
 
 NUMBERED = ("facts", "blocks", "certificates", "envelopes", "chains", "steps", "undo")
 NAMED = ("state", "transactions", "witnesses", "files")
-# Small pages: a durable step writes whole pages, and most of ours change some hundred bytes (tests/ledger/written.py).
-PAGE_BYTES = 1024
-CHECKPOINT_PAGES = 2000  # 2 MB of WAL, so that a page that changes with every block is copied once in some seventy
-CACHE_KIB = 4096
-BUSY_MS = 5000  # only a backup or a checkpoint of a reader can hold the lock, and neither for long
+DATABASE = "ledger.db"      # SQLite's file in a replica's folder
+ADDRESS = "ledger.address"  # or, in its place, one line: where the PostgreSQL database is
 
 Key = int | bytes
 
 
-class Store:
-    """One connection to the tables in a file; one thread uses it. A reader has a connection of its own."""
+class Store(Protocol):
+    """One connection to the tables; one thread uses it. A reader has a connection of its own."""
 
-    def __init__(self, path: Path, is_reader: bool = False):
-        """Opens, and for a writer makes, the file; Damaged when it is no database."""
-        self.path = path
-        mode = "ro" if is_reader else "rwc"
-        try:
-            self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None,
-                                       check_same_thread=False, cached_statements=64)
-            self._db.execute(f"PRAGMA busy_timeout={BUSY_MS}")
-            self._db.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
-            if is_reader:
-                self._db.execute("PRAGMA query_only=ON")
-                self._db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            else:
-                self._db.execute(f"PRAGMA page_size={PAGE_BYTES}")
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
-                self._make_tables()
-        except sqlite3.DatabaseError as error:
-            raise Damaged(f"file {path.name}", "a database", str(error)) from error
+    def close(self) -> None: ...
 
-    def close(self) -> None:
-        self._db.close()
-
-    @contextmanager
-    def writing(self, is_durable: bool = True) -> Iterator[None]:
+    def writing(self, is_durable: bool = True) -> AbstractContextManager[None]:
         """One transaction: all that is put inside is there afterwards, or nothing if it raises."""
-        self._db.execute("PRAGMA synchronous=" + ("FULL" if is_durable else "NORMAL"))
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
+    def reading(self) -> AbstractContextManager[None]:
         """A view that stands still: what is read inside belongs together. May stand inside `writing` or itself."""
-        if self._db.in_transaction:
-            yield
-            return
-        self._db.execute("BEGIN")
-        try:
-            yield
-        finally:
-            self._db.execute("ROLLBACK")
 
     def get(self, table: str, key: Key) -> bytes | None:
         """The record under a key, or None; Damaged when it is not what was written."""
-        with self._reported(table, key):
-            row = self._db.execute(f"SELECT record, mark FROM {_known(table)} WHERE key=?", (key,)).fetchone()
-        return None if row is None else _checked(table, key, row[0], row[1])
 
     def put(self, table: str, key: Key, record: bytes) -> None:
         """Sets a record; only inside `writing`."""
-        self._check_writing()
-        self._db.execute(f"INSERT OR REPLACE INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)",
-                         (key, record, _mark(table, key, record)))
 
     def put_all(self, table: str, rows: Iterable[tuple[Key, bytes]]) -> None:
         """Sets many records of one table; only inside `writing`."""
-        self._check_writing()
-        self._db.executemany(f"INSERT OR REPLACE INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)",
-                             [(key, record, _mark(table, key, record)) for key, record in rows])
 
     def append_all(self, table: str, rows: Iterable[tuple[int, bytes]]) -> None:
         """The same for keys of a numbered table that are known to be new, as behind `last_key`: for half the time."""
-        self._check_writing()
-        seed = zlib.crc32(f"{table}:".encode())
-        self._db.executemany(f"INSERT INTO {_known(table)}(key, record, mark) VALUES(?, ?, ?)", [
-            (key, record, zlib.crc32(record, zlib.crc32(b"%d:" % key, seed))) for key, record in rows])
 
     def delete(self, table: str, key: Key) -> None:
         """Removes a record if it is there; only inside `writing`."""
-        self._check_writing()
-        self._db.execute(f"DELETE FROM {_known(table)} WHERE key=?", (key,))
 
     def scan(self, table: str, first: Key | None = None, is_backwards: bool = False) -> Iterator[tuple[Key, bytes]]:
-        """The records from key `first` on (from the beginning, or backwards: from the end), in order of their keys."""
-        order = "DESC" if is_backwards else "ASC"
-        where = "" if first is None else f"WHERE key {'<=' if is_backwards else '>='} ?"
-        with self._reported(table, first):
-            rows = self._db.execute(f"SELECT key, record, mark FROM {_known(table)} {where} ORDER BY key {order}",
-                                    () if first is None else (first,))
-            while (row := rows.fetchone()) is not None:
-                yield row[0], _checked(table, row[0], row[1], row[2])
+        """The records from key `first` on (from the beginning, or backwards: from the end), in order of their keys.
+
+        Outside `reading`, and while the same thread writes, later records may or may not be seen."""
 
     def last_key(self, table: str) -> int:
         """The highest key of a numbered table, 0 when it is empty."""
-        return self._db.execute(f"SELECT coalesce(max(key), 0) FROM {_known(table)}").fetchone()[0]
 
     def check(self) -> None:
-        """Damaged unless the file's own structure is whole; takes time in proportion to its size."""
-        try:
-            found = self._db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            found = str(error)
-        if found != "ok":
-            raise Damaged(f"file {self.path.name}", "ok", found)
+        """Damaged unless the database's own structure is whole; takes time in proportion to its size."""
 
     def size_bytes(self) -> int:
-        """Bytes of the file and its write-ahead log."""
-        paths = (self.path, self.path.with_name(self.path.name + "-wal"))
-        return sum(path.stat().st_size for path in paths if path.exists())
-
-    def _make_tables(self) -> None:
-        with self.writing():
-            for table in NUMBERED:
-                self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}(key INTEGER PRIMARY KEY, record BLOB NOT NULL, "
-                                 "mark INTEGER NOT NULL) STRICT")
-            for table in NAMED:
-                self._db.execute(f"CREATE TABLE IF NOT EXISTS {table}(key BLOB PRIMARY KEY, record BLOB NOT NULL, "
-                                 "mark INTEGER NOT NULL) STRICT, WITHOUT ROWID")
-
-    def _check_writing(self) -> None:
-        if not self._db.in_transaction:
-            raise ValueError("a record is written inside `writing` only")
-
-    @contextmanager
-    def _reported(self, table: str, key: Key | None) -> Iterator[None]:
-        """Turns SQLite's own word for damage into ours."""
-        try:
-            yield
-        except sqlite3.OperationalError:
-            raise  # locked, full, I/O: the machine's state, not a record's
-        except sqlite3.DatabaseError as error:
-            raise Damaged(_place(table, key), "a record", str(error)) from error
+        """What the database takes, its write-ahead log included where it has one of its own."""
 
 
-def _known(table: str) -> str:
+def holds_store(folder: Path) -> bool:
+    """Is a ledger's database in this folder, or named there?"""
+    return (folder / DATABASE).exists() or (folder / ADDRESS).exists()
+
+
+def open_store(folder: Path, is_reader: bool = False, address: str = "") -> Store:
+    """Opens, and for a writer makes, the store of a replica's folder.
+
+    address: a PostgreSQL address (postgresql://...) for a folder that holds no ledger yet; it is written down there, so
+    that whoever has the folder finds the ledger. ValueError when the folder already holds another one; Damaged when a
+    file is no database; OSError when a server cannot be reached."""
+    note = folder / ADDRESS
+    known_address = note.read_text().strip() if note.exists() else ""
+    if address and address != known_address:
+        if holds_store(folder):
+            raise ValueError(f"{folder} holds its ledger in {known_address or DATABASE}, not in {address}")
+    if address or known_address:
+        from gateway.ledger.postgres import PostgresStore  # psycopg is an extra: only who uses it needs it
+        store = PostgresStore(address or known_address, is_reader)
+        if not known_address:
+            note.touch(mode=0o600)
+            note.write_text(address + "\n")
+        return store
+    from gateway.ledger.sqlite import SqliteStore
+    return SqliteStore(folder / DATABASE, is_reader)
+
+
+def known(table: str) -> str:
+    """The table's name; ValueError for one that is not ours."""
     if table not in NUMBERED and table not in NAMED:
         raise ValueError("no table " + table)
     return table
 
 
-def _place(table: str, key: Key | None) -> str:
+def place_of(table: str, key: Key | None) -> str:
+    """A record's place for people."""
     return f"table {table}, key {key.hex() if isinstance(key, bytes) else key}"
 
 
-def _mark(table: str, key: Key, record: bytes) -> int:
+def mark_of(table: str, key: Key, record: bytes) -> int:
+    """The checksum under which a record is kept."""
     return zlib.crc32(record, zlib.crc32(f"{table}:{key!r}:".encode()))
 
 
-def _checked(table: str, key: Key, record: object, mark: object) -> bytes:
-    if not isinstance(record, bytes) or _mark(table, key, record) != mark:
-        raise Damaged(_place(table, key), "the checksum", mark)
+def checked(table: str, key: Key, record: object, mark: object) -> bytes:
+    """The record, or Damaged when its checksum says otherwise."""
+    if not isinstance(record, bytes) or mark_of(table, key, record) != mark:
+        raise Damaged(place_of(table, key), "the checksum", mark)
     return record

@@ -14,7 +14,7 @@ from gateway.dispatch.judge import Judgement
 from gateway.exchange import Exchange
 from gateway.ingest.verify import VerifiedTransaction
 from gateway.ledger.files import Files
-from gateway.ledger.store import Store
+from gateway.ledger.sqlite import SqliteStore
 from gateway.reports import HELD, Reports
 from gateway.shelf import Shelf
 from tests.dispatch.plant import KIND, Plant, new_device
@@ -30,7 +30,7 @@ class Replica:
         self.index, self.refused, self.again = index, [], []  # type: ignore[var-annotated]
         self._tasks: set[asyncio.Task[None]] = set()
         folder.mkdir()
-        self.files = Files(Store(folder / "ledger.db"), lambda: ())
+        self.files = Files(SqliteStore(folder / "ledger.db"), lambda: ())
         self.exchange = Exchange(lambda to, kind, body: asyncio.get_running_loop().call_soon(
             wire[to].exchange.framed, index, kind, body), None, 1 << 23, lambda peer, datas: None)  # type: ignore[arg-type]
         self.shelf = Shelf(self.files, self.exchange, in_ledger,

@@ -10,11 +10,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from firmware.wire.certificate import quorum
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.reader import Reader
 from gateway.ledger.votes import VoteLog
 from tests.ledger.world import START_S, World
+from tests.postgres import Server, postgres, running  # noqa: F401  the first is a fixture
 
 KILLS = 12
 AGENTS = [("meter", (1, 2)), ("other", (3,))]
@@ -54,10 +57,13 @@ def live(folder: Path) -> None:
         ledger.put_certificate("trade", outcome.height, world.certificate(outcome.header))
 
 
-def test_killed_at_any_moment(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"])
+def test_killed_at_any_moment(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     chance = random.Random(20261120)
     world = World(agents=AGENTS)
     roots: dict[int, str] = {}
+    if store == "postgresql":
+        Ledger.open(tmp_path, world.genesis, address=request.getfixturevalue("postgres").database()).close()
     for _ in range(KILLS):
         victim = subprocess.Popen([sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         assert victim.stdout is not None
@@ -102,3 +108,60 @@ def _check(folder: Path, world: World, said: list[list[str]], roots: dict[int, s
     assert int(newest.split()[1]) >= last.get("voted", 0)
     votes.close()
     ledger.close()
+
+
+def test_a_server_that_dies_under_its_writer(tmp_path: Path) -> None:
+    """PostgreSQL ends without a checkpoint in the middle of writing, again and again: the victim ends by itself with
+    the reason, and what it called durable is there when both are back."""
+    chance = random.Random(20261121)
+    world = World(agents=AGENTS)
+    roots: dict[int, str] = {}
+    with running() as server:
+        Ledger.open(tmp_path, world.genesis, address=server.database()).close()
+        for _ in range(2):
+            victim = subprocess.Popen([sys.executable, "-c", _VICTIM, str(tmp_path)], stdout=subprocess.PIPE,
+                                      stderr=subprocess.PIPE, text=True)
+            assert victim.stdout is not None
+            said: list[list[str]] = []
+            count = chance.randrange(10, 60)
+            for line in victim.stdout:
+                said.append(line.split())
+                if len(said) >= count:
+                    break
+            server.crash()
+            rest, errors = victim.communicate(timeout=30)
+            said.extend(line.split() for line in rest.splitlines())
+            assert victim.returncode == 1 and "OSError: [Errno 5] PostgreSQL" in errors
+            server.start()
+            _check(tmp_path, world, said, roots)
+
+
+def test_both_stores_make_the_same_chain(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Headers, state roots, proofs; then one ledger is installed from the other, and opened again."""
+    world = World(agents=AGENTS)
+    one = Ledger.open(tmp_path / "one", world.genesis)
+    other = Ledger.open(tmp_path / "other", world.genesis, address=postgres.database())
+    third = Ledger.open(tmp_path / "third", world.genesis, address=postgres.database())
+    for n in range(1, 40):
+        seals = play(world, n)
+        outcomes = []
+        for ledger in (one, other):
+            ledger.put_envelopes(seals)
+            outcomes.append(ledger.execute(n, ("trade", 0, START_S + 60 * n + 1, [item.leaf for item in seals])))
+        assert outcomes[0] == outcomes[1]
+        for ledger in (one, other):
+            ledger.put_certificate("trade", n, world.certificate(ledger.header("trade", n) or b""))
+    assert one.blocks("trade", 1, 40, 1 << 20) == other.blocks("trade", 1, 40, 1 << 20)
+    _, root, heads = one.position()
+    third.install(39, other.blocks("trade", 1, 40, 1 << 20), heads, root)
+    assert third.position() == one.position() == other.position()
+    monkeypatch.setattr("gateway.ledger.postgres.LOCK_S", 1)
+    with pytest.raises(OSError, match="another process writes"):
+        Ledger.open(tmp_path / "other")
+    for ledger in (one, other, third):
+        ledger.check()
+        ledger.close()
+    again = Ledger.open(tmp_path / "other", world.genesis)
+    assert again.position() == (39, root, heads) and again.newest_readings()
+    again.close()

@@ -8,11 +8,11 @@ import pytest
 from gateway.ledger import files
 from gateway.ledger.damage import Damaged
 from gateway.ledger.files import Files
-from gateway.ledger.store import Store
+from gateway.ledger.sqlite import SqliteStore
 
 
 def test_once_and_for_good(tmp_path: Path) -> None:
-    store = Store(tmp_path / "ledger.db")
+    store = SqliteStore(tmp_path / "ledger.db")
     shelf = Files(store, lambda: ())
     names = shelf.put([b"a", b"b", b"a"])
     assert names == [hashlib.sha256(data).digest() for data in (b"a", b"b")]
@@ -21,16 +21,16 @@ def test_once_and_for_good(tmp_path: Path) -> None:
         shelf.put([b"a"])
     assert store.size_bytes() == size and len(shelf) == 2, "what is here is not written again"
     store.close()
-    again = Files(Store(tmp_path / "ledger.db"), lambda: ())
+    again = Files(SqliteStore(tmp_path / "ledger.db"), lambda: ())
     assert again.get(names[1]) == b"b" and names[0] in again and bytes(32) not in again
     assert again.get(bytes(32)) is None
-    assert files.read(Store(tmp_path / "ledger.db", is_reader=True), names[0]) == b"a"
+    assert files.read(SqliteStore(tmp_path / "ledger.db", is_reader=True), names[0]) == b"a"
 
 
 def test_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "BYTES", 1000)
     named: list[bytes] = []
-    shelf = Files(Store(tmp_path / "ledger.db"), lambda: named)
+    shelf = Files(SqliteStore(tmp_path / "ledger.db"), lambda: named)
     datas = [bytes([number]) * 200 for number in range(20)]
     named += shelf.put(datas[:2])
     names = [shelf.put([data])[0] for data in datas[2:]]
@@ -42,7 +42,7 @@ def test_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_record_is_seen(tmp_path: Path) -> None:
-    store = Store(tmp_path / "ledger.db")
+    store = SqliteStore(tmp_path / "ledger.db")
     name = Files(store, lambda: ()).put([b"evidence"])[0]
     store._db.execute("UPDATE files SET record = CAST(record || x'00' AS BLOB)")
     with pytest.raises(Damaged):
