@@ -23,8 +23,8 @@ def missing(what: str, remedy: str) -> NoReturn:
 def find_program(name: str) -> str | None:
     """The path of a system's program, or None. Debian puts daemons where a plain user's PATH does not look, and
     PostgreSQL's programs beside their version."""
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which(name) or shutil.which(name, path=":".join(["/usr/sbin", "/usr/local/sbin", *map(str, versions)]))
+    versions = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True)
+    return shutil.which(name) or shutil.which(name, path=":".join(["/usr/sbin", "/usr/local/sbin", *versions]))
 
 
 def program(name: str) -> str:
