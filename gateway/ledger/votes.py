@@ -48,6 +48,7 @@ class VoteLog:
         self._records: list[bytes] = []
         self._is_open_ended = False  # a frame with records is the last
         self._is_broken = False  # a write has failed
+        self._end = 0
         self.cut_bytes = 0  # what the last open cut off, for the log line
         self._link.unlink(missing_ok=True)  # of a crash in `replace`
         if not path.exists():
