@@ -1,7 +1,7 @@
 """Makes journal records from readings, seals and the like, and these again from the records, byte for byte.
 
 A record holds what cannot be computed: names and units of a reading are the meter table's, a seal's root, times and
-registers are its readings'. Numbers are LEB128 varints, signed ones zigzag. The kinds and every list below are a
+registers are its readings'. Numbers are LEB128 varints, signed ones zigzag. The kinds, lists and numbers below are a
 format on flash: new ones at the end.
 """
 
@@ -18,11 +18,14 @@ READING, SEAL, ACK, HEAD, BOOT, CONFIGURATION, EPOCH = 1, 2, 3, 4, 5, 6, 7
 # A missing value's; 128 + code: an exception.
 REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked", "not_implemented", "moved")
 EXCEPTIONS_FROM = 128
-GROUPS = (meters.BILLING, meters.OTHER)
-OWN = 127  # in place of a type's number: a person's own table, by its tag
+# A reading's first byte: five bits of quality, then these.
+QUALITY, OTHER_GROUP, OWN, FULL_TIME = 31, 32, 64, 128
+SINCE_MS = 1577836800000  # 2020-01-01: from here on 34 years of milliseconds fit TIME bytes
+TIME, FULL = 5, 8
+USUAL_MV, USUAL_MHZ = 230000, 50000  # what values are written relative to: most take a byte less
 TAG_HASH = 4  # bytes of its hash: a table that was changed meanwhile must not give old words a new meaning
 
-# What a seal's record says; the rest of the seal follows from its readings, boot and configuration.
+# What a seal's record says; the rest of the seal follows from its readings and configuration (its record's boot).
 SealRecord = namedtuple("SealRecord", (
     "point", "height", "lost", "meter_epoch", "flags", "boot", "configuration", "first_seq", "span", "count",
     "previous"))  # its readings: `count` records of the point between first_seq and first_seq + span
@@ -40,15 +43,19 @@ def tag_of(meter):
 
 def encode_reading(reading, meter_type, group, tag=b""):
     """Returns the record of a Reading that holds exactly the fields of one group of a meter type; tag: tag_of it."""
-    out = bytearray()
+    if not 0 <= reading.quality <= QUALITY:
+        raise ValueError("quality %d" % reading.quality)
+    since_ms = reading.time_ms - SINCE_MS
+    is_full = not 0 <= since_ms < 1 << 8 * TIME
+    out = bytearray((reading.quality | (OTHER_GROUP if group == meters.OTHER else 0) | (OWN if tag else 0) |
+                     (FULL_TIME if is_full else 0),))
+    out.extend(reading.time_ms.to_bytes(FULL, "big") if is_full else since_ms.to_bytes(TIME, "big"))
     _write(out, reading.point)
-    out.append((OWN if tag else meters.TYPES.index(meter_type)) << 1 | GROUPS.index(group))
-    out.append(reading.quality)
-    out.extend(reading.time_ms.to_bytes(6, "big"))
-    out.extend(tag)
+    out.extend(tag or bytes((meters.TYPES.index(meter_type),)))
     for entry in reading.entries:
         if entry.missing is None:
-            _write(out, (entry.value << 1 if entry.value >= 0 else (-entry.value << 1) - 1) + 1)
+            value = entry.value - _usual(entry)
+            _write(out, (value << 1 if value >= 0 else (-value << 1) - 1) + 1)
         else:
             out.append(0)
             out.append(_reason_number(entry.missing))
@@ -58,51 +65,72 @@ def encode_reading(reading, meter_type, group, tag=b""):
 
 def decode_reading(kid, payload, tables):
     """Returns the Reading; `tables`: function type name -> Meter. Refused `damaged` for no such record."""
-    point, at = _read(payload, 0)
-    if len(payload) < at + 8 + 32:
-        raise Refused("damaged", at + 8 + 32, len(payload))
-    number = payload[at]
-    quality = payload[at + 1]
-    time_ms = int.from_bytes(payload[at + 2:at + 8], "big")
-    at += 8
-    if number >> 1 == OWN:
+    point, time_ms, is_billing, at = _head(payload)
+    if len(payload) < at + 1 + 32:
+        raise Refused("damaged", at + 1 + 32, len(payload))
+    if payload[0] & OWN:
         table, at = _own_table(payload, at, tables)
-    elif number >> 1 < len(meters.TYPES):
-        table = tables(meters.TYPES[number >> 1])
+    elif payload[at] < len(meters.TYPES):
+        table = tables(meters.TYPES[payload[at]])
+        at += 1
     else:
-        raise Refused("damaged", "a meter type", number)
+        raise Refused("damaged", "a meter type", payload[at])
     entries = []
-    for field in meters.fields_of(table, GROUPS[number & 1]):
+    for field in meters.fields_of(table, meters.BILLING if is_billing else meters.OTHER):
         value, at = _read(payload, at)
         if at + 32 > len(payload):
             raise Refused("damaged", at + 32, len(payload))
         if value:
             value -= 1
-            value = -(value + 1 >> 1) if value & 1 else value >> 1
+            value = (-(value + 1 >> 1) if value & 1 else value >> 1) + _usual(field)
             entries.append(Entry(field.name, field.unit, value, None))
         else:
             entries.append(Entry(field.name, None, None, _reason(payload[at])))
             at += 1
     if len(payload) != at + 32:
         raise Refused("damaged", at + 32, len(payload))
-    return Reading(kid, point, time_ms, tuple(entries), quality, bytes(payload[at:]))
+    return Reading(kid, point, time_ms, tuple(entries), payload[0] & QUALITY, bytes(payload[at:]))
 
 
 def point_and_time(payload):
     """Returns (point, time in ms, is billing) of a reading's record without decoding the rest."""
-    point, at = _read(payload, 0)
-    return point, int.from_bytes(payload[at + 2:at + 8], "big"), not payload[at] & 1
+    return _head(payload)[:3]
 
 
-def encode_seal(record):
-    """Returns the record of a seal: ten numbers and the hash of the previous payload."""
-    return _numbers(record[:10]) + record.previous
+def encode_seal(record, seq):
+    """Returns the record of a seal, whose own number will be `seq`. ValueError: lost heights without their flag."""
+    gap = seq - 1 - record.first_seq - record.span  # records between its last reading and itself
+    is_dense = record.span == record.count - 1  # no other record stands between its readings
+    is_more = gap > 0 or record.meter_epoch != 1
+    if record.lost and not record.flags & seal_codec.HEIGHTS_LOST:
+        raise ValueError("%d heights lost without a flag" % record.lost)
+    values = [record.count << 2 | is_dense << 1 | is_more, record.point, record.height, record.boot,
+              record.boot - record.configuration]
+    if not is_dense:
+        values.append(record.span)
+    if is_more:
+        values += [record.meter_epoch, gap]
+    if record.flags & seal_codec.HEIGHTS_LOST:
+        values.append(record.lost)
+    return bytes((record.flags,)) + _numbers(values) + record.previous
 
 
-def decode_seal(payload):
-    values, at = _read_many(payload, 10)
-    values.append(_hash(payload, at))
-    return SealRecord(*values)
+def decode_seal(payload, seq):
+    """Returns the SealRecord of the record number `seq`; Refused `damaged`."""
+    if not payload:
+        raise Refused("damaged", "a seal", 0)
+    flags = payload[0]
+    (count, point, height, boot, age), at = _read_many(payload, 1, 5)
+    span = (count >> 2) - 1
+    meter_epoch, gap, lost = 1, 0, 0
+    if not count & 2:
+        span, at = _read(payload, at)
+    if count & 1:
+        (meter_epoch, gap), at = _read_many(payload, at, 2)
+    if flags & seal_codec.HEIGHTS_LOST:
+        lost, at = _read(payload, at)
+    return SealRecord(point, height, lost, meter_epoch, flags, boot, boot - age, seq - 1 - gap - span, span,
+                      count >> 2, _hash(payload, at))
 
 
 def encode_head(head):
@@ -110,7 +138,7 @@ def encode_head(head):
 
 
 def decode_head(payload):
-    values, at = _read_many(payload, 5)
+    values, at = _read_many(payload, 0, 5)
     values.append(_hash(payload, at))
     return Head(*values)
 
@@ -121,7 +149,7 @@ def encode_ack(point, height):
 
 def decode_ack(payload):
     """Returns [point, height]."""
-    return _read_many(payload, 2)[0]
+    return _read_many(payload, 0, 2)[0]
 
 
 def encode_epoch(point, meter_epoch):
@@ -131,7 +159,7 @@ def encode_epoch(point, meter_epoch):
 
 def decode_epoch(payload):
     """Returns [point, meter epoch]."""
-    return _read_many(payload, 2)[0]
+    return _read_many(payload, 0, 2)[0]
 
 
 def encode_boot(boot):
@@ -142,14 +170,15 @@ def decode_boot(payload):
     return _read(payload, 0)[0]
 
 
-def encode_configuration(number, measurement, configuration):
-    """Returns the record of the two hashes every seal carries, under a number that seals name them by."""
-    return _numbers((number,)) + measurement + configuration
+def encode_configuration(boot, measurement, configuration):
+    """Returns the record of the two hashes that every seal carries from that boot on; seals name them by it."""
+    return _numbers((boot,)) + measurement + configuration
 
 
 def decode_configuration(payload):
-    number, at = _read(payload, 0)
-    return number, _hash(payload[:at + 32], at), _hash(payload, at + 32)
+    """Returns (boot, measurement, configuration)."""
+    boot, at = _read(payload, 0)
+    return boot, _hash(payload[:at + 32], at), _hash(payload, at + 32)
 
 
 def seal_payload(kid, record, readings, hashes):
@@ -180,6 +209,23 @@ def readings_of(journal, kid, record, tables):
     if len(found) != record.count:
         raise Refused("readings_missing", record.count, len(found))
     return found
+
+
+def _head(payload):
+    """(point, time in ms, is billing, where the table's number or tag begins) of a reading's record."""
+    if not payload:
+        raise Refused("damaged", "a reading", 0)
+    at = 1 + (FULL if payload[0] & FULL_TIME else TIME)
+    time_ms = int.from_bytes(payload[1:at], "big") + (0 if payload[0] & FULL_TIME else SINCE_MS)
+    point, at = _read(payload, at)
+    return point, time_ms, not payload[0] & OTHER_GROUP, at
+
+
+def _usual(field):
+    """The value that one of this Field or Entry is written relative to."""
+    if field.unit == "mV":
+        return USUAL_MV
+    return USUAL_MHZ if field.name == "14.7.0" else 0
 
 
 def _own_table(payload, at, tables):
@@ -247,9 +293,8 @@ def _read(data, at):
         shift += 7
 
 
-def _read_many(data, count):
+def _read_many(data, at, count):
     values: list = []
-    at = 0
     for _ in range(count):
         value, at = _read(data, at)
         values.append(value)

@@ -110,8 +110,8 @@ class Book:
         self._journal = journal
         self._table = table
         self._boot_seq = 0
-        self._configurations = {}  # number -> [measurement, configuration, record number]
-        self._configuration = 0
+        self._configurations = {}  # its first boot -> [measurement, configuration, record number]
+        self._configuration = 0  # the newest's
         self._first_seen = journal.first_seq
         for place in settings.places:
             self.chains[place.point] = Chain(place.point)
@@ -129,7 +129,7 @@ class Book:
                 if is_billing:
                     chain.last_billing_ms = time_ms
             elif kind == records.SEAL:
-                self._recover_seal(seq, records.decode_seal(payload), outbox)
+                self._recover_seal(seq, records.decode_seal(payload, seq), outbox)
         for point in sorted(self.chains):
             self._recover_head(self.chains[point], outbox)
 
@@ -151,7 +151,7 @@ class Book:
         hashes = [self._settings.measurement, self._settings.configuration]
         newest = self._configurations.get(self._configuration)
         if newest is None or newest[:2] != hashes:
-            self._configuration += 1
+            self._configuration = self.boot
             payload = records.encode_configuration(self._configuration, hashes[0], hashes[1])
             self._configurations[self._configuration] = hashes + [emit(records.CONFIGURATION, payload)]
         return texts
@@ -205,7 +205,7 @@ class Book:
         """Takes seals from the journal that had no room in the outbox."""
         for seq, kind, payload in self._journal.read(outbox.begin_load()):
             if kind == records.SEAL:
-                record = records.decode_seal(payload)
+                record = records.decode_seal(payload, seq)
                 chain = self._chain(record.point)
                 if record.height > chain.acked and record.height > chain.void:
                     outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
@@ -218,7 +218,7 @@ class Book:
             raise Refused("wrong_height", chain.height, height)
         for seq, kind, payload in self._journal.read(0):
             if kind == records.SEAL:
-                record = records.decode_seal(payload)
+                record = records.decode_seal(payload, seq)
                 if record.point == point and record.height == height:
                     found = Sealed(point, height, record.lost, seq, record.first_seq)
         if found is None:
@@ -230,7 +230,7 @@ class Book:
         for seq, kind, payload in self._journal.read(sealed.seq):
             if seq != sealed.seq or kind != records.SEAL:
                 break
-            record = records.decode_seal(payload)
+            record = records.decode_seal(payload, seq)
             readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
             return self._payload(record, readings), [data for _, data in readings]
         raise Refused("readings_missing", sealed.seq, None)
@@ -337,7 +337,7 @@ class Book:
             flags |= seal_codec.LATE
         record = records.SealRecord(*record[:4], flags, *record[5:])
         chain.previous = seal_codec.payload_hash(self._payload(record, readings))
-        seq = emit(records.SEAL, records.encode_seal(record))
+        seq = emit(records.SEAL, records.encode_seal(record, self.next_seq))
         chain.height += 1
         chain.head_seq = first_seq
         chain.base = None
@@ -373,9 +373,9 @@ class Book:
         return is_lost
 
     def _first_unacked(self, chain, outbox, start_seq):
-        for _, kind, payload in self._journal.read(outbox.unloaded_seq):
+        for seq, kind, payload in self._journal.read(outbox.unloaded_seq):
             if kind == records.SEAL:
-                record = records.decode_seal(payload)
+                record = records.decode_seal(payload, seq)
                 if record.point == chain.point and record.height > max(chain.acked, chain.void):
                     return record.first_seq if start_seq is None else min(start_seq, record.first_seq)
         return start_seq
@@ -386,9 +386,10 @@ class Book:
             chain = self._chain(point)
             chain.acked = max(chain.acked, height)
         elif kind == records.SEAL:
-            record = records.decode_seal(payload)
+            record = records.decode_seal(payload, seq)
             chain = self._chain(record.point)
             chain.known_epoch = max(chain.known_epoch, record.meter_epoch)
+            self.boot = max(self.boot, record.boot)
             if record.height > chain.height:
                 chain.height = record.height
                 chain.last_record = record
@@ -415,7 +416,9 @@ class Book:
             number, measurement, configuration = records.decode_configuration(payload)
             self._configurations[number] = [measurement, configuration, seq]
             self._configuration = max(self._configuration, number)
-            self._configurations.pop(self._configuration - CONFIGURATIONS, None)
+            self.boot = max(self.boot, number)
+            if len(self._configurations) > CONFIGURATIONS:
+                self._configurations.pop(min(self._configurations))
 
     def _recover_seal(self, seq, record, outbox):
         chain = self._chain(record.point)

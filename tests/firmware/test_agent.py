@@ -64,7 +64,7 @@ def test_durable_before_signed_before_air() -> None:
         if isinstance(duty, agent_module.Append):
             unsynced.append(duty)
             if duty.kind == records.SEAL:
-                record = records.decode_seal(duty.payload)
+                record = records.decode_seal(duty.payload, duty.seq)
                 sealed.add((record.point, record.height))
         elif isinstance(duty, agent_module.Sync):
             unsynced.clear()
