@@ -110,6 +110,7 @@ class Node:
         self.decisions: deque = deque()
         self.is_up = False
         self.fuse: int | None = None  # seams until a crash
+        self.death: tuple[str, bool] | None = None  # (message that is never sent, is it promised on disk)
         self.crashes = 0
         self.boot()
 
@@ -136,15 +137,27 @@ class Node:
                 self.fuse = None
                 raise Crash
 
+    def die_before(self, ready: Ready, is_promised: bool) -> None:
+        """The process may be meant to end around a certain message: before its promise is on disk, or behind that."""
+        if self.death is not None and self.death[1] == is_promised and any(
+                self.net.name_of(send.data) == self.death[0] for send in ready.send):
+            self.death = "", is_promised
+            raise Crash
+
     def feed(self, call: Callable[[], Ready]) -> None:
         """One event: the Replica is called and obeyed; a crash on the way starts it again from what is durable."""
+        promises = dict(self.keys.promises)
         try:
             self.obey(call())
         except Crash:
+            if self.death == ("", False):  # signed, and lost before anybody could see it
+                self.keys.promises = promises
+            self.death = None
             self.crashes += 1
             self.restart()
 
     def obey(self, ready: Ready) -> None:
+        self.die_before(ready, False)
         for record in ready.persist:
             self.seam()
             self.votes.append(record)
@@ -154,6 +167,7 @@ class Node:
             self.seam()
             self.old_votes.append(self.votes)
             self.votes = list(ready.compact)
+        self.die_before(ready, True)
         for send in ready.send:
             self.seam()
             for to in range(self.net.size) if send.to is None else [send.to]:
@@ -206,6 +220,7 @@ class Net:
         self.queue: deque[tuple[int, int, str, bytes]] = deque()
         self.cut: Callable[[int, int, str], bool] = lambda sender, to, name: False  # True = lost
         self.heard: list[tuple[int, int, str]] = []
+        self.falsify: dict[int, Callable[[messages.Message], messages.Message]] = {}  # member: what it says instead
         self.opener = Mail(Settings(0, self.ring.members, 0, CHAIN_ID, self.parameters), self.keys(0), None)  # type: ignore[arg-type]
         self.nodes: list[Node] = []
         for index in range(size):
@@ -235,7 +250,10 @@ class Net:
         return {"ViewChange": "VIEW-CHANGE", "NewView": "NEW-VIEW"}.get(kind, kind.upper())
 
     def post(self, sender: int, to: int, frame: bytes) -> None:
-        self.queue.append((sender, to, self.name_of(frame), frame))
+        name = self.name_of(frame)
+        if sender in self.falsify and name == "NEW-VIEW":
+            frame = self.forge(sender, self.falsify[sender](self.opener.peek(messages.open_frame(frame)[0])))
+        self.queue.append((sender, to, name, frame))
 
     def run(self, until: Callable[[], bool] | None = None, bound: int = 100_000) -> None:
         """Delivers what is under way, in order; lost is what `cut` says, and what goes to nodes that are down."""

@@ -7,10 +7,13 @@ A script is a list of blocks: command lines, a rule of dashes, the output that i
     cut FROM TO [MESSAGE ...]    these messages are lost from now on (all, if none is named); `mend` ends it
     down NODES                   they stop; `up NODES` starts them from their disks
     propose NODE VIEW N TO ITEM ...   NODE, lying, proposes a batch to TO alone
+    falsify NODE WAY             every NEW-VIEW of NODE becomes another one, signed by it; WAY is one of FALSE_VIEWS
+    die NODE MESSAGE [promised]  its process ends when it would send this: before, or behind, the promise on disk
     freeze NODES                 they no longer execute; `thaw NODES`
     install NODE                 its driver fetches the blocks that a Behind asked for
     run [MESSAGE ...]            delivers what is under way, until the next one would be of these
     time MS                      lets time pass
+    refused                      what each running node has refused since the last time, by reason
     state                        one line per node; a block is shown as its items and the view of its first proposal
     heard                        messages delivered since the last time, equal ones counted
 """
@@ -18,11 +21,12 @@ A script is a list of blocks: command lines, a rule of dashes, the output that i
 from collections.abc import Iterator
 
 from gateway.consensus import messages
-from gateway.consensus.messages import Vote, digest_of, encode_batch
+from gateway.consensus.messages import NewView, ViewChange, Vote, digest_of, encode_batch
 from gateway.consensus.types import Batch
 from tests.consensus.network import Net, item
 
 RULE = "----"
+FALSE_VIEWS = ("wrong-order", "longer-order", "duplicate-change", "foreign-epoch", "too-few", "falling-senders")
 
 
 def blocks(text: str) -> Iterator[tuple[list[str], list[str]]]:
@@ -97,6 +101,13 @@ class Stage:
         for index in self._ids(to):
             self._net.post(int(node), index, self._net.forge(int(node), vote, data))
 
+    def do_falsify(self, node: str, way: str) -> None:
+        net = self._net
+        net.falsify[int(node)] = lambda honest: falsified(net, honest, way)
+
+    def do_die(self, node: str, name: str, promised: str = "") -> None:
+        self._net.nodes[int(node)].death = name, bool(promised)
+
     def do_run(self, *names: str) -> None:
         net = self._net
         net.run(lambda: net.queue[0][2] in names)
@@ -113,9 +124,19 @@ class Stage:
                 continue
             executed = ["%s@%d" % (" ".join(leaf.decode() for leaf in batch.items) or "heartbeat", batch.view)
                         if batch else "NULL" for batch in node.ledger.batches[1:]]
+            notes = node.alarms[-1:] + (["died %d" % node.crashes] if node.crashes else [])
             out.append("%d view %d %s, low %d, executed %s, certified %d%s" % (
                 node.index, replica.view, "active" if replica.active else "stopped", replica.low,
-                " | ".join(executed) or "nothing", len(node.certified), "; " + node.alarms[-1] if node.alarms else ""))
+                " | ".join(executed) or "nothing", len(node.certified), "".join("; " + note for note in notes)))
+        return out
+
+    def do_refused(self) -> list[str]:
+        out = []
+        for node in self._net.nodes:
+            if node.is_up and node.replica.refused:
+                out.append("%d refused %s" % (node.index, ", ".join(
+                    "%s %d" % pair for pair in sorted(node.replica.refused.items()))))
+                node.replica.refused.clear()
         return out
 
     def do_heard(self) -> list[str]:
@@ -133,3 +154,27 @@ class Stage:
 
     def _ids(self, nodes: str) -> list[int]:
         return list(range(self._net.size)) if nodes == "*" else [int(word) for word in nodes.split(",")]
+
+
+def falsified(net: Net, honest: messages.Message, way: str) -> NewView:
+    """A NEW-VIEW that its primary might send instead of the honest one, in one of the ways of FALSE_VIEWS."""
+    assert isinstance(honest, NewView)
+    changes, order = honest.view_changes, honest.pre_prepares
+    if way == "wrong-order":
+        first = net.opener.peek(order[0])
+        assert isinstance(first, Vote)
+        return honest._replace(pre_prepares=(
+            net.signed(honest.sender, first._replace(digest=messages.NULL_DIGEST)), *order[1:]))
+    if way == "longer-order":
+        more = Vote(messages.PRE_PREPARE, honest.view, len(order) + 1, bytes(32), honest.sender)
+        return honest._replace(pre_prepares=(*order, net.signed(honest.sender, more)))
+    if way == "duplicate-change":
+        return honest._replace(view_changes=(*changes[:-1], changes[-2]))
+    if way == "too-few":
+        return honest._replace(view_changes=changes[:-1])
+    if way == "falling-senders":
+        return honest._replace(view_changes=changes[::-1])
+    assert way == "foreign-epoch", FALSE_VIEWS
+    last = net.opener.peek(changes[-1])
+    assert isinstance(last, ViewChange)
+    return honest._replace(view_changes=(*changes[:-1], net.signed(last.sender, last, epoch=1)))
