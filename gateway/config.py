@@ -185,6 +185,7 @@ class GatewayConfig(NamedTuple):
     tls_key: Path
     ca: Path
     ack_interval_s: int
+    transfer_after: int
     database: str
     devices: tuple[DeviceConfig, ...] = ()
 
@@ -204,6 +205,9 @@ GATEWAY = Table({
     "ca": text("the file of the area's CA certificate"),
     # an agent hears at most one ack in this time; an hour is the longest an agent is left without news
     "ack_interval_s": whole(1, 3600, 10),
+    # blocks that this replica may lack and still fetch and execute one by one (some 10 minutes); of more it takes the
+    # state alone, and keeps blocks from there on
+    "transfer_after": whole(0, 1 << 32, 100_000),
     # "": SQLite in the data folder, as on a Pi; a server is for those who keep many gateways on one
     "database": Key('the address of a PostgreSQL database, "postgresql://..."',
                     lambda value: isinstance(value, str) and value.startswith(("postgresql://", "postgres://")), ""),

@@ -17,6 +17,7 @@ from gateway.ingest import verify
 from gateway.ingest.ingest import Ingest, Offer
 from gateway.ledger.ledger import Ledger, Outcome
 from gateway.missing import Missing
+from gateway.statefetch import Side, StateFetch
 from gateway.stores import Stores
 from gateway.transport import CONSENSUS, Transport
 
@@ -24,6 +25,11 @@ logger = logging.getLogger("gridseal.node")
 
 ACCEPTED, MARKED = 0, 256  # result codes (contracts)
 LACKING = "readings_missing"
+SIDE = "transfer.part"  # in the data folder: buckets of a state on its way
+
+
+class Again(Exception):
+    """The ledger stands elsewhere, or another set of validators decides: the replica begins again from its folder."""
 
 
 class Done(NamedTuple):
@@ -44,9 +50,11 @@ class Duties:
     transport: Transport
     devices: Devices
 
-    def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots):
-        self._ledger, self._boots = ledger, boots
+    def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots, transfer_after: int):
+        self._ledger, self._boots, self._transfer_after = ledger, boots, transfer_after
+        self._side = Side(data / SIDE)
         self.exchange = Exchange(self._send_frame, stores, ledger.parameters["frame_bytes"], self._envelopes)
+        self.exchange.state_here = lambda n: ledger.snapshots.get(n)
         self._notes = data / "readings.json"
         self.stores = stores
 
@@ -99,7 +107,12 @@ class Duties:
 
     async def catch_up(self, behind: Behind) -> Executed | None:
         stand = self._ledger.stand()
-        logger.warning("behind: at n %d, the others' checkpoint is %d; fetching blocks", stand.n, behind.n)
+        heights = {channel: height for channel, height, _ in stand.heads}
+        lacking = sum(head.height - heights[head.channel] for head in behind.heads)
+        logger.warning("behind: at n %d, the others' checkpoint is %d, %d blocks on", stand.n, behind.n, lacking)
+        if lacking > self._transfer_after:
+            await self._take_state(behind)
+            return None
         try:
             blocks = await self.missing.fetch_blocks(behind, [Head(*head) for head in stand.heads])
         except Refused as refused:
@@ -123,6 +136,19 @@ class Duties:
         stand = self._ledger.stand()
         return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
                         self._ledger.deadline_s())
+
+    async def _take_state(self, behind: Behind) -> None:
+        """The state alone, bucket by bucket; the replica then begins again at it. Raises Again."""
+        fetching = StateFetch(self.exchange, behind, self._side, self.driver.alarm)
+        pairs = await fetching.fetch(self.transport.connected())
+        if pairs is None:
+            logger.error("no replica gives the state of n %d", behind.n)
+            return
+        await self.driver.in_ledger(self._ledger.install_state, behind.n, fetching.headers,
+                                    [tuple(head) for head in behind.heads], behind.state_root, pairs)
+        self._side.drop()
+        logger.warning("took over the state of n %d: %d buckets, %d records", behind.n, fetching.fetched, len(pairs))
+        raise Again(f"the state of n {behind.n} was taken over")
 
     # what others bring
 

@@ -4,9 +4,12 @@ Beside the consensus, in frames of their own (CONSENSUS has kind 0): `WANT_BLOCK
 by `BLOCKS [channel, first, [[block, certificate], ...]]`, as many from the first as fit a frame; `WANT_ENVELOPES
 [payload hash, ...]` (of seals in no block yet) and `WANT_READINGS [channel, height]` (of all seals of a block) by
 `ENVELOPES [envelope, ...]`, those that are here; `WANT_FILES [hash, ...]` (evidence, certified files) by `FILES [bytes,
-...]`. Nobody is believed: blocks are checked by the ledger, envelopes by ingest, files by their hash. A peer's
-questions are answered one at a time, from a reader of its own, so that asking much costs the asker time and the
-consensus none.
+...]`; `WANT_STATE [n]` (of a checkpoint) by `STATE [n, leaf hashes, [[channel, header], ...]]`, empty where it is not
+here any more; `WANT_BUCKETS [n, [index, ...]]` by `BUCKETS [n, [[index, bucket], ...]]`, as many as fit; `WANT_EPOCHS
+[first]` by `EPOCHS [first, [handover, ...]]`; `WANT_PROOF [epoch, n]` by `PROOF [epoch, [CHECKPOINT, ...]]`, proof of
+the newest checkpoint of an epoch above n. Nobody is believed: blocks are checked by the ledger, buckets against the
+state's root, envelopes by ingest, files by their hash, proofs by their signatures. A peer's questions are answered one
+at a time, from a reader of its own, so that asking much costs the asker time and the consensus none.
 """
 
 import asyncio
@@ -15,16 +18,26 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from firmware.wire.errors import Refused
+from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields, check_list
+from gateway.ledger.snapshot import Snapshot
+from gateway.transfer import BUCKETS_ASKED, answer
 from gateway.transport import (
     BLOCKS,
+    BUCKETS,
     ENVELOPES,
+    EPOCHS,
     FILES,
+    PROOF,
+    STATE,
     WANT_BLOCKS,
+    WANT_BUCKETS,
     WANT_ENVELOPES,
+    WANT_EPOCHS,
     WANT_FILES,
+    WANT_PROOF,
     WANT_READINGS,
+    WANT_STATE,
 )
 
 logger = logging.getLogger("gridseal.exchange")
@@ -34,6 +47,7 @@ HASHES_ASKED = 128  # 128 envelopes of 60 KiB fill a frame of 8 MiB; usual ones 
 FILES_ASKED = 8  # the evidence of a device and its certified files are four
 QUESTIONS_WAITING = 8  # of one peer; more are dropped, who asks does so again
 ANSWER_S = 3.0  # a whole frame at 25 Mbit/s
+STATE_BYTES_PER_S = 8 * 1024 * 1024  # given to one peer: a state of 100,000 records takes three seconds
 FRAME_MARGIN = 64 * 1024  # for the CBOR around the content
 
 
@@ -56,10 +70,13 @@ class Exchange:
         self._answer_bytes = frame_bytes - FRAME_MARGIN
         self._questions: dict[int, deque[tuple[int, Any]]] = {}
         self._answering: dict[int, asyncio.Task[None]] = {}
-        self._asked: dict[tuple[int, str, int], asyncio.Future[list[tuple[bytes, bytes]]]] = {}
+        self._asked: dict[tuple[int, Any, int], asyncio.Future[Any]] = {}  # peer, channel or kind, height or n
         self.refused: Counter[str] = Counter()  # what peers sent that was no question and no answer
         self.on_files: Callable[[int, list[bytes]], None] = lambda peer, datas: None  # what came
         self.files_here: Callable[[Sequence[bytes]], Awaitable[list[bytes]]] = _no_files  # for a peer
+        self.state_here: Callable[[int], Snapshot | None] = lambda n: None
+        self.epochs_here: Callable[[int], list[bytes]] = lambda first: []  # handovers from an epoch on
+        self.proof_here: Callable[[int, int], Sequence[bytes]] = lambda epoch, n: ()
 
     def framed(self, peer: int, kind: int, body: Any) -> None:
         """A frame of a peer that is no consensus message."""
@@ -72,11 +89,11 @@ class Exchange:
             elif kind == FILES:
                 check_list(body, "b")
                 self.on_files(peer, list(body))
-            elif kind == WANT_BLOCKS:
-                check_fields(body, ("t", "u", "u"))
-                self._ask_ourselves(peer, kind, body)
-            elif kind == WANT_READINGS:
-                check_fields(body, ("t", "u"))
+            elif kind in _ANSWERS:
+                check_fields(body, _ANSWERS[kind])
+                self._take_answer(peer, kind, body)
+            elif kind in _QUESTIONS:
+                check_fields(body, _QUESTIONS[kind])
                 self._ask_ourselves(peer, kind, body)
             elif kind in (WANT_ENVELOPES, WANT_FILES):
                 check_list(body, "b32")
@@ -88,13 +105,39 @@ class Exchange:
 
     async def blocks(self, peer: int, channel: str, first: int, count: int) -> list[tuple[bytes, bytes]]:
         """(block, certificate) pairs from `first` on as a peer claims them; empty when it has none or is silent."""
-        key = (peer, channel, first)
-        answer = self._asked.setdefault(key, asyncio.get_running_loop().create_future())
-        self._send(peer, WANT_BLOCKS, [channel, first, min(count, BLOCKS_ASKED)])
+        question = [channel, first, min(count, BLOCKS_ASKED)]
+        found: list[tuple[bytes, bytes]] | None = await self._ask(peer, WANT_BLOCKS, question, channel, first)
+        return found or []
+
+    async def state(self, peer: int, n: int) -> tuple[bytes, list[tuple[str, bytes]]] | None:
+        """(leaf hashes, headers) of a checkpoint as a peer claims them; None when it is silent."""
+        found = await self._ask(peer, WANT_STATE, [n], STATE, n)
+        return None if found is None else (found[1], [(row[0], row[1]) for row in found[2]])
+
+    async def buckets(self, peer: int, n: int, indexes: Sequence[int]) -> list[list] | None:
+        """[[index, bucket], ...] as a peer claims them; None when it is silent."""
+        found = await self._ask(peer, WANT_BUCKETS, [n, list(indexes)], BUCKETS, n)
+        return None if found is None else list(found[1])
+
+    async def epochs(self, peer: int, first: int) -> list[bytes]:
+        """Handovers from an epoch on as a peer claims them; empty when it has none or is silent."""
+        found = await self._ask(peer, WANT_EPOCHS, [first], EPOCHS, first)
+        return [] if found is None else list(found[1])
+
+    async def proof(self, peer: int, epoch: int, n: int) -> list[bytes]:
+        """CHECKPOINTs of an epoch above n as a peer claims them; empty when it has none or is silent."""
+        found = await self._ask(peer, WANT_PROOF, [epoch, n], PROOF, epoch)
+        return [] if found is None else list(found[1])
+
+    async def _ask(self, peer: int, kind: int, body: list, name: object, number: int) -> Any:
+        """What a peer answers, by what the question was about; None when nothing comes in time."""
+        key = (peer, name, number)
+        waiting = self._asked.setdefault(key, asyncio.get_running_loop().create_future())
+        self._send(peer, kind, body)
         try:
-            return await asyncio.wait_for(asyncio.shield(answer), ANSWER_S)
+            return await asyncio.wait_for(asyncio.shield(waiting), ANSWER_S)
         except TimeoutError:
-            return []
+            return None
         finally:
             self._asked.pop(key, None)
 
@@ -128,9 +171,22 @@ class Exchange:
         channel, first, pairs = body
         for pair in pairs:
             check_fields(pair, ("b", "b"))
-        answer = self._asked.get((peer, channel, first))
-        if answer and not answer.done():
-            answer.set_result([(block, certificate) for block, certificate in pairs[:BLOCKS_ASKED]])
+        waiting = self._asked.get((peer, channel, first))
+        if waiting and not waiting.done():
+            waiting.set_result([(block, certificate) for block, certificate in pairs[:BLOCKS_ASKED]])
+
+    def _take_answer(self, peer: int, kind: int, body: Any) -> None:
+        """What a question of `_ask` waits for; its rows have the right shape, no more."""
+        for row in body[-1]:
+            if kind == STATE:
+                check_fields(row, ("t", "b80"))
+            elif kind == BUCKETS:
+                check_fields(row, ("u", "b"))
+            else:
+                check(isinstance(row, bytes), "malformed", "bytes", None)
+        waiting = self._asked.get((peer, kind, body[0]))
+        if waiting and not waiting.done():
+            waiting.set_result(body)
 
     def _ask_ourselves(self, peer: int, kind: int, body: Any) -> None:
         waiting = self._questions.setdefault(peer, deque())
@@ -146,7 +202,9 @@ class Exchange:
         """All that a peer asks, one after the other."""
         answers: dict[int, Callable[[int, Any], Awaitable[None]]] = {
             WANT_BLOCKS: self._answer_blocks, WANT_ENVELOPES: self._answer_envelopes,
-            WANT_READINGS: self._answer_readings, WANT_FILES: self._answer_files}
+            WANT_READINGS: self._answer_readings, WANT_FILES: self._answer_files,
+            WANT_STATE: self._answer_state, WANT_BUCKETS: self._answer_buckets,
+            WANT_EPOCHS: self._answer_epochs, WANT_PROOF: self._answer_proof}
         try:
             while self._questions.get(peer):
                 kind, body = self._questions[peer].popleft()
@@ -171,6 +229,26 @@ class Exchange:
     async def _answer_files(self, peer: int, body: Any) -> None:
         self._send_some(peer, FILES, await self.files_here(body[:FILES_ASKED]))
 
+    async def _answer_state(self, peer: int, body: Any) -> None:
+        found = self.state_here(body[0])
+        rows = [list(pair) for pair in found.headers] if found else []
+        self._send(peer, STATE, [body[0], found.state.leaves if found else b"", rows])
+
+    async def _answer_buckets(self, peer: int, body: Any) -> None:
+        """Some buckets, and then a rest: whoever is behind must not cost the others their line."""
+        check_list(body[1], "u")
+        found = self.state_here(body[0])
+        rows = [] if found is None else await asyncio.to_thread(
+            answer, found.state, body[1][:BUCKETS_ASKED], self._answer_bytes)
+        self._send(peer, BUCKETS, [body[0], rows])
+        await asyncio.sleep(sum(len(data) for _, data in rows) / STATE_BYTES_PER_S)
+
+    async def _answer_epochs(self, peer: int, body: Any) -> None:
+        self._send(peer, EPOCHS, [body[0], self.epochs_here(body[0])])
+
+    async def _answer_proof(self, peer: int, body: Any) -> None:
+        self._send(peer, PROOF, [body[0], list(self.proof_here(*body))])
+
     def _send_some(self, peer: int, kind: int, datas: Sequence[bytes]) -> None:
         """In as many frames as they need."""
         some: list[bytes] = []
@@ -183,6 +261,11 @@ class Exchange:
             size += len(data) + 5
         if some:
             self._send(peer, kind, some)
+
+
+_QUESTIONS = {WANT_BLOCKS: ("t", "u", "u"), WANT_READINGS: ("t", "u"), WANT_STATE: ("u",), WANT_BUCKETS: ("u", "l"),
+              WANT_EPOCHS: ("u",), WANT_PROOF: ("u", "u")}
+_ANSWERS = {STATE: ("u", "b", "l"), BUCKETS: ("u", "l"), EPOCHS: ("u", "l"), PROOF: ("u", "l")}
 
 
 async def _no_files(hashes: Sequence[bytes]) -> list[bytes]:

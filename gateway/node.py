@@ -35,7 +35,7 @@ from gateway.consensus.replica import Replica
 from gateway.consensus.types import Executed, Head, Now, Settings
 from gateway.devices import Devices
 from gateway.driver import Clock, Driver
-from gateway.duties import Duties
+from gateway.duties import Again, Duties
 from gateway.ingest import ingest as ingest_room
 from gateway.ingest import verify
 from gateway.ingest.checker import Domain
@@ -56,7 +56,15 @@ async def run(config: GatewayConfig, clock: Clock, stop: asyncio.Event) -> None:
     cannot start, Broken when something failed later."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     collector.calm()
-    node = Node(config, clock)
+    while not stop.is_set():
+        try:
+            await _live(Node(config, clock), stop)
+        except Again as again:
+            logger.warning("begins again: %s", again)
+
+
+async def _live(node: "Node", stop: asyncio.Event) -> None:
+    """One life of a replica; Again when another follows in the same process."""
     waiting: list[asyncio.Future[Any]] = []
     try:
         await node.start()
@@ -77,6 +85,8 @@ class Broken(Exception):
 def _end(ended: "asyncio.Future[Any]") -> None:
     try:
         ended.result()
+    except Again:
+        raise
     except Exception as error:
         raise Broken(f"{type(error).__name__}: {error}") from error
 
@@ -232,7 +242,7 @@ class Node:
         """Replica, driver, duties, ingest, peers, brokers: made and made known to each other."""
         config, ledger = self._config, self.ledger
         stand, members = ledger.stand(), ledger.members
-        self.duties = Duties(ledger, self.stores, config.data, self._boots)
+        self.duties = Duties(ledger, self.stores, config.data, self._boots, config.transfer_after)
         now = Now(self._clock.now_ms(), self._clock.monotonic_ms())
         executed = Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
                             ledger.deadline_s())

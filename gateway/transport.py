@@ -19,6 +19,7 @@ from gateway.connection import Connection, encode_frame
 
 # kinds of frames
 CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS, WANT_FILES, FILES = range(8)
+WANT_STATE, STATE, WANT_BUCKETS, BUCKETS, WANT_EPOCHS, EPOCHS, WANT_PROOF, PROOF = range(8, 16)
 
 # What may wait for one peer. 16 MiB holds two largest frames, and some 10,000 votes: half a minute at full speed.
 QUEUE_BYTES = 16 << 20

@@ -17,6 +17,7 @@ from gateway.contracts.context import BlockContext
 from gateway.contracts.registry import apply_genesis
 from gateway.ledger import records
 from gateway.ledger.damage import Damaged
+from gateway.ledger.history import state_of_base
 from gateway.ledger.reader import Reader
 from gateway.ledger.records import Position
 from gateway.ledger.store import Store
@@ -68,7 +69,8 @@ def check_start(reader: Reader) -> None:
     newest = "the genesis"
     root = first_state(reader.genesis).root() if stand.serial == 0 else stand.state_root
     for channel, height, header_hash in stand.heads:
-        check_links(reader, channel, height, header_hash, max(1, height - START_BLOCKS + 1))
+        first = reader.base_height(channel) + 1
+        check_links(reader, channel, height, header_hash, max(first, height - START_BLOCKS + 1))
         record = reader.block_record(channel, height)
         if record is not None and record.serial == stand.serial:
             newest, root = f"{channel} height {height}", header_codec.decode_meta(record.meta).state_root
@@ -94,10 +96,10 @@ def check_links(reader: Reader, channel: str, height: int, header_hash: bytes, f
         if certificate is not None:
             check_certificate(reader, channel, at, whole.header, certificate)
         header_hash = header_codec.decode(whole.header).previous
-    if first == 1:
-        zero = header_codec.hash_of(genesis_codec.header_zero(reader.genesis, channel))
-        if header_hash != zero:
-            raise Damaged(f"table blocks, {channel} height 1", zero, header_hash)
+    if first == reader.base_height(channel) + 1:
+        below = header_codec.hash_of(reader.header(channel, first - 1) or b"")
+        if header_hash != below:
+            raise Damaged(f"table blocks, {channel} height {first}", below, header_hash)
 
 
 def check_certificate(reader: Reader, channel: str, height: int, header: bytes, certificate: bytes) -> None:
@@ -116,12 +118,13 @@ def check_all(reader: Reader) -> None:
     with reader.store.reading():
         reader.store.check()
         check_start(reader)
-        tree = first_state(reader.genesis)
-        stand = reader.stand()
+        stand, first = reader.stand(), reader.base.serial + 1
+        tree = first_state(reader.genesis) if first == 1 else state_of_base(reader)
         for channel, height, header_hash in stand.heads:
-            check_links(reader, channel, height, header_hash, 1)
+            check_links(reader, channel, height, header_hash, reader.base_height(channel) + 1)
         order = sorted((records.decode_block(data).serial, key) for key, data in reader.store.scan("blocks"))
-        if [serial for serial, _ in order] != list(range(1, stand.serial + 1)):
+        order = [pair for pair in order if pair[0] >= first]  # what a gap cut off is data, no part of this chain
+        if [serial for serial, _ in order] != list(range(first, stand.serial + 1)):
             raise Damaged("table blocks", stand.serial, len(order))
         for _, key in order:
             assert isinstance(key, int)

@@ -52,6 +52,8 @@ class Blocks:
         self._parameters_hash = genesis_codec.parameters_hash(facts.parameters)
         self._set_hash = certificate_codec.set_hash(facts.members)
         self._member_keys = {member.kid: member.public_key for member in facts.members}
+        base = store.get("facts", records.BASE)
+        self.base = records.Base(0, 0, b"", ()) if base is None else records.decode_base(base)
         self.epoch = 0  # validator changes are to come; the genesis' set is epoch 0
 
     def close(self) -> None:
@@ -71,6 +73,10 @@ class Blocks:
     def height(self, channel: str = "trade") -> int:
         """The height of a channel's newest block, 0 for the genesis."""
         return self.stand().heads[self._channel(channel)][1]
+
+    def base_height(self, channel: str) -> int:
+        """The height of a channel's newest block in the state that was fetched; 0 where all was executed here."""
+        return max((header_codec.decode(data).height for name, data in self.base.headers if name == channel), default=0)
 
     def counts(self) -> dict[str, int]:
         """Numbers of blocks, accepted seals, their readings, accepted transactions, refused items."""
@@ -107,6 +113,9 @@ class Blocks:
         """The 80 bytes of a header, or None."""
         if height == 0:
             return genesis_codec.header_zero(self.genesis, channel)
+        for name, data in self.base.headers:
+            if name == channel and header_codec.decode(data).height == height:
+                return data
         record = self.block_record(channel, height)
         return None if record is None else record.header
 
@@ -137,7 +146,7 @@ class Blocks:
     def uncertified(self, channel: str = "trade", limit: int = 128) -> list[int]:
         """Heights whose certificate is missing here among the newest `limit`; after a power cut some may be."""
         top = self.height(channel)
-        return [height for height in range(max(1, top - limit + 1), top + 1)
+        return [height for height in range(max(self.base_height(channel) + 1, top - limit + 1), top + 1)
                 if self.certificate(channel, height) is None]
 
     # Registry.

@@ -7,6 +7,7 @@ after any seal is that seal's own fields and its link. The result is checked aga
 
 from firmware.wire import cose, seal, state
 from firmware.wire import header as header_codec
+from firmware.wire.errors import check
 from firmware.wire.state import ChainRecord
 from gateway.contracts.context import MARKED
 from gateway.ledger import records
@@ -29,6 +30,7 @@ def state_at(reader: Reader, channel: str, height: int) -> StateTree:
         record = reader.block_record(channel, height)
         if record is None:
             raise ValueError(f"no block {height} on {channel}")
+        check(record.serial > reader.base.serial, "outside_window", reader.base.serial, record.serial)
         tree = _tree_after(reader, record.serial)
     named = header_codec.decode_meta(record.meta).state_root
     if tree.root() != named:
@@ -43,7 +45,17 @@ def state_before(reader: Reader, channel: str, height: int) -> StateTree:
         record = reader.block_record(channel, height)
         if record is None:
             raise ValueError(f"no block {height} on {channel}")
+        check(record.serial > reader.base.serial, "outside_window", reader.base.serial, record.serial)
         return _tree_after(reader, record.serial - 1)
+
+
+def state_of_base(reader: Reader) -> StateTree:
+    """The state that was fetched; Damaged when what came after it does not lead back there."""
+    with reader.store.reading():
+        tree = _tree_after(reader, reader.base.serial)
+    if tree.root() != reader.base.state_root:
+        raise Damaged(f"state at n {reader.base.n}", reader.base.state_root, tree.root())
+    return tree
 
 
 def _tree_after(reader: Reader, wanted: int) -> StateTree:
@@ -58,7 +70,7 @@ def _tree_after(reader: Reader, wanted: int) -> StateTree:
     for number, data in reader.store.scan("chains"):
         assert isinstance(number, int)
         chain = records.decode_chain(data)
-        if reader.serial_of(chain.tip) > wanted:
+        if chain.tip.leaf and reader.serial_of(chain.tip) > wanted:
             changes[state.chain_key(chain.kid, chain.point)] = _record_at(reader, number, chain, wanted)
     tree.apply(changes)
     return tree
@@ -69,6 +81,8 @@ def _record_at(reader: Reader, number: int, chain: records.Chain, serial: int) -
     place = reader.bisect(number, chain, "serial", serial + 1)
     while place.leaf and reader.serial_of(place) > serial:
         place = reader.link(place).before
+    if reader.base.serial and (not place.leaf or reader.serial_of(place) <= reader.base.serial):
+        return reader.store.get("bases", number)
     if not place.leaf:
         return None
     found, link = reader.seal(place), reader.link(place)

@@ -23,7 +23,7 @@ from firmware.wire.errors import NUMBERS, Refused, check
 from gateway.contracts import calendar
 from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted
-from gateway.ledger import audit, block, history, proofs, records
+from gateway.ledger import audit, block, history, proofs, records, snapshot
 from gateway.ledger.envelopes import Envelopes, Pending, Verified
 from gateway.ledger.reader import Reader, StoredEnvelope
 from gateway.ledger.records import Chain, ItemRecord, Link, Place, Position
@@ -55,6 +55,7 @@ class Ledger(Reader):
         self._stand: Position
         self._tree: StateTree
         self._check_signature = check_signature or self.verify
+        self.snapshots: dict[int, snapshot.Snapshot] = {}  # by n, the newest checkpoints executed here
         self._load()
 
     @classmethod
@@ -97,6 +98,7 @@ class Ledger(Reader):
                 channel, view, time_s, items = batch
                 outcome = self._execute(n, channel, view, time_s, [bytes(item) for item in items])
             self._put_stand()
+        self._take_snapshot()
         return outcome
 
     def install(self, n: int, blocks: Iterable[tuple[bytes, bytes]], heads: Iterable[Sequence],
@@ -123,7 +125,28 @@ class Ledger(Reader):
             check(self._tree.root() == state_root, "wrong_state", state_root, self._tree.root())
             self._stand = self._stand._replace(n=n)
             self._put_stand()
+        self._take_snapshot()
         return outcomes
+
+    def install_state(self, n: int, headers: Sequence[tuple[str, bytes]], heads: Iterable[Sequence],
+                      state_root: bytes, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Takes over the state of a stable checkpoint n in one transaction, and goes on from there (snapshot.py).
+
+        `heads` and `state_root` are what q members signed; headers of the heads and the whole root are checked again
+        here: Refused `wrong_header`, `wrong_state`. ValueError for an n that was executed."""
+        if n <= self._stand.n:
+            raise ValueError(f"a state of {n} after {self._stand.n}")
+        snapshot.check_headers(headers, list(heads))
+        tree = StateTree(pairs)
+        check(tree.root() == state_root, "wrong_state", state_root, tree.root())
+        base = snapshot.base_of(n, state_root, headers, self.channels)
+        with self._writing():
+            snapshot.write(self.store, base, tree, self._chains, self._numbers)
+            self._stand = snapshot.stand_of(base, self._stand)
+            self._put_stand()
+        self.base = base
+        self._load()
+        self._take_snapshot()
 
     def put_certificate(self, channel: str, height: int, certificate: bytes) -> None:
         """Keeps the certificate of a block of ours; ValueError for another's. No fsync: the next durable step takes it
@@ -234,6 +257,15 @@ class Ledger(Reader):
 
     def _put_stand(self) -> None:
         self.store.put("facts", records.POSITION, records.encode_position(self._stand))
+
+    def _take_snapshot(self) -> None:
+        """At a checkpoint: the state as it is now, for peers that are behind."""
+        stand = self._stand
+        if stand.n % self.parameters["checkpoint_interval"] == 0:
+            headers = tuple((channel, self.header(channel, height) or b"") for channel, height, _ in stand.heads)
+            kept = sorted({*self.snapshots, stand.n})[-snapshot.KEPT:]
+            fresh = {stand.n: snapshot.Snapshot(stand.n, self._tree.freeze(), headers)}
+            self.snapshots = {at: {**self.snapshots, **fresh}[at] for at in kept}  # other threads read it
 
     def _next_deadline_s(self) -> int | None:
         return calendar.next_deadline_s(Draft(self._tree), self._stand.heads[0][1] + 1, self.parameters["slot_s"])

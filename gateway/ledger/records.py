@@ -23,7 +23,7 @@ STEP = 32  # seals between two steps of a chain
 CHANNEL_SHIFT = 40  # a block's key is channel << 40 | height: heights of 32 bits, and order by channel
 
 # Keys of the table `facts`.
-FORMAT, GENESIS, POSITION = 1, 2, 3
+FORMAT, GENESIS, POSITION, BASE = 1, 2, 3, 4
 FORMAT_VERSION = 1
 
 
@@ -105,6 +105,17 @@ class Position(NamedTuple):
     marks: tuple[int, ...]
 
 
+class Base(NamedTuple):
+    """Where a state that was fetched begins: what lies below was never executed here. n 0: the genesis.
+
+    headers: (channel, 80 bytes) of the newest blocks in it; serial: of the last block in it."""
+
+    n: int
+    serial: int
+    state_root: bytes
+    headers: tuple[tuple[str, bytes], ...]
+
+
 COUNTS = ("blocks", "seals", "readings", "transactions", "refused")
 MARK_BITS = 8
 
@@ -164,6 +175,15 @@ def decode_position(data: bytes) -> Position:
     n, serial, state_root, heads, time_s, low_envelope, counts, marks = cbor2.loads(data)
     return Position(n, serial, state_root, tuple(tuple(head) for head in heads), time_s, low_envelope,
                     tuple(counts), tuple(marks))
+
+
+def encode_base(base: Base) -> bytes:
+    return cbor2.dumps(list(base))
+
+
+def decode_base(data: bytes) -> Base:
+    n, serial, state_root, headers = cbor2.loads(data)
+    return Base(n, serial, state_root, tuple((channel, header) for channel, header in headers))
 
 
 def encode_envelope(leaf: bytes, readings: Sequence[bytes]) -> bytes:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 from gateway.ledger.damage import Damaged
 
-NUMBERED = ("facts", "blocks", "certificates", "envelopes", "chains", "steps", "undo")
+NUMBERED = ("facts", "blocks", "certificates", "envelopes", "chains", "steps", "undo", "bases")
 NAMED = ("state", "transactions", "witnesses", "files")
 DATABASE = "ledger.db"      # SQLite's file in a replica's folder
 ADDRESS = "ledger.address"  # or, in its place, one line: where the PostgreSQL database is

@@ -4,11 +4,20 @@
 pairs: only their buckets and the twelve nodes above each are hashed again.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from firmware.wire import merkle, state
 
 _EMPTY_LEAF = merkle.leaf_hash(state.bucket_digest([]))
+
+
+class Frozen(NamedTuple):
+    """The state as it was: it does not change when the tree goes on, and any thread may read it."""
+
+    root: bytes
+    leaves: bytes  # the hashes of all buckets' leaves, 32 bytes each
+    buckets: Sequence[Mapping[bytes, bytes]]
 
 
 class StateTree:
@@ -16,6 +25,7 @@ class StateTree:
 
     def __init__(self, pairs: Iterable[tuple[bytes, bytes]] = ()):
         self._buckets: list[dict[bytes, bytes]] = [{} for _ in range(state.BUCKETS)]
+        self._shared: set[int] = set()  # buckets that a frozen state has as well: copied before they change
         node = _EMPTY_LEAF
         self._levels: list[list[bytes]] = []
         width = state.BUCKETS
@@ -36,6 +46,9 @@ class StateTree:
         dirty = set()
         for key, value in changes.items():
             index = state.bucket_of(key)
+            if index in self._shared:
+                self._shared.discard(index)
+                self._buckets[index] = dict(self._buckets[index])
             bucket = self._buckets[index]
             before[key] = bucket.get(key)
             if value is None:
@@ -49,6 +62,11 @@ class StateTree:
     def root(self) -> bytes:
         """The state root: RFC 9162 root of the 4,096 bucket digests."""
         return self._levels[-1][0]
+
+    def freeze(self) -> Frozen:
+        """The state as it is now, for those who fetch it while it goes on: 4,096 references, no copy."""
+        self._shared = set(range(state.BUCKETS))
+        return Frozen(self.root(), self.leaves(), list(self._buckets))
 
     def bucket(self, index: int) -> list[tuple[bytes, bytes]]:
         """A bucket's pairs, sorted by key."""
