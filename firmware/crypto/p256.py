@@ -1,35 +1,38 @@
 """Makes and checks ECDSA signatures on P-256 from integers and SHA-256 alone; the same file on MicroPython and CPython.
 
 Theory. A point is kept as (X, Y, Z) with x = X/Z^2, y = Y/Z^3 (Jacobian; Z = 0 is the point at infinity), so that
-adding needs no inversion. k*P for a known P uses a comb (Lim and Lee, CRYPTO '94): the 260 bits of k are five rows of
-52, and one column, a number of five bits, picks one of 31 points made beforehand; 52 doublings and at most 52
-additions do it all. A key without such a table is multiplied in width-4 non-adjacent form (Guide to ECC, algorithm
-3.36), G's columns joining its last 52 doublings. Nonces are those of RFC 6979: no random number is needed, so none
-can be bad.
+adding needs no inversion. k*P for a P known beforehand uses a comb (Lim and Lee, CRYPTO '94) with signed digits: k is
+first written as a sum of +-2^i over all i, which any number modulo the odd n can be; its bits then stand in rows, and
+one column picks a point of the table and a sign. Since no digit is 0 and -point costs nothing, a table of 32 points
+does with six rows what 63 did, and every k takes the same doublings and additions. Tables: `comb_2k` for the base
+point, `comb_8k` where it stays in flash, `p256_key.make_table` for keys that come again. Other keys are multiplied in
+non-adjacent form (`p256_key`), G's columns joining the last doublings. Nonces are those of RFC 6979: no random number
+is needed, so none can be bad.
 
-Python's integers do not take constant time, and nothing here does. `blind` (a random first Z) unties the sizes of
-intermediate values from k; it is no answer to somebody with a probe on the board. A secure element behind the same
-interface (`signer.py`) is.
+Python's integers do not take constant time, and nothing here does. `blind` (a random first Z) unties the intermediate
+values from k; it is no answer to somebody with a probe on the board (docs/signing.md). A secure element behind the
+same interface (`signer.py`) is.
 """
 
 import hashlib
-
-from firmware.crypto.p256_g import TABLE
 
 # SEC 2 section 2.4.2: prime of the field, order of the group, constant b; a = -3.
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-G65 = (b"\x04\x6b\x17\xd1\xf2\xe1\x2c\x42\x47\xf8\xbc\xe6\xe5\x63\xa4\x40\xf2\x77\x03\x7d\x81\x2d\xeb\x33\xa0\xf4"
-       b"\xa1\x39\x45\xd8\x98\xc2\x96\x4f\xe3\x42\xe2\xfe\x1a\x7f\x9b\x8e\xe7\xeb\x4a\x7c\x0f\x9e\x16\x2b\xce\x33"
-       b"\x57\x6b\x31\x5e\xce\xcb\xb6\x40\x68\x37\xbf\x51\xf5")
 HALF_N = N >> 1
+BITS = 256  # of a scalar
+NOTHING = 255  # a digit that adds nothing; other digits are 2 * (place in the table), + 1 for the negative point
 
-ROWS = 5  # of a comb: 31 points, 1,984 bytes, what a board holds in RAM; 6 rows would be 4 KiB for a fifth less time
-COLUMNS = 52  # 5 * 52 = 260 bits >= 256
-_HALF_ROW = 26  # half a row fits MicroPython's small integers (31 bits), which cost no heap
-_DIGITS = 257  # of a scalar in non-adjacent form, one more than its bits
-_HALF_MASK = (1 << _HALF_ROW) - 1
+_INNER = int.from_bytes(b"\x36" * 32, "big")
+_OUTER = int.from_bytes(b"\x5c" * 32, "big")
+_base = None  # the base point's comb: what `use_comb` was given, else comb_2k, loaded when it is first needed
+
+
+def use_comb(comb) -> None:
+    """Takes another comb of the base point: a module or object with TABLE, ROWS and BLOCKS, such as comb_8k."""
+    global _base
+    _base = comb
 
 
 def generate(random_bytes) -> bytes:
@@ -44,8 +47,10 @@ def generate(random_bytes) -> bytes:
 
 def public_key(d32: bytes, blind: int = 1) -> bytes:
     """The point of a private scalar, uncompressed (SEC 1 section 2.3.3): 0x04, x, y; 65 bytes."""
-    x, y = _affine([_multiply_g(_scalar(d32), blind)])[0]
-    return b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
+    x, y, z = multiply(base_terms(_scalar(d32)), blind)
+    z = invert(z, P)
+    zz = z * z % P
+    return b"\x04" + (x * zz % P).to_bytes(32, "big") + (y * zz * z % P).to_bytes(32, "big")
 
 
 def sign_digest(d32: bytes, h32: bytes, blind: int = 1) -> bytes:
@@ -58,9 +63,9 @@ def sign_digest(d32: bytes, h32: bytes, blind: int = 1) -> bytes:
     nonces = _nonces(d, h)
     while True:
         k = next(nonces)
-        x, _, z = _multiply_g(k, blind)
-        z_inverse = invert(z, P)
-        r = x * z_inverse * z_inverse % P % N
+        x, _, z = multiply(base_terms(k), blind)
+        z = invert(z, P)
+        r = x * z * z % P % N
         s = invert(k, N) * (h + r * d) % N
         if r and s:
             if s > HALF_N:
@@ -69,8 +74,8 @@ def sign_digest(d32: bytes, h32: bytes, blind: int = 1) -> bytes:
 
 
 def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes = b"") -> bool:
-    """True when sig64 signs h32 under public65; False for anything else, of any length. table: `make_table(public65)`
-    of a key that is seen often; it halves the time and is not checked against the key."""
+    """True when sig64 signs h32 under public65; False for anything else, of any length. table: the key's own from
+    `p256_key.make_table`; it halves the time and is not checked against the key."""
     if len(sig64) != 64 or len(h32) != 32 or not is_public_key(public65):
         return False
     r = int.from_bytes(sig64[:32], "big")
@@ -78,9 +83,18 @@ def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes = b"")
     if not (0 < r < N and 0 < s < N):
         return False
     w = invert(s, N)
-    u = int.from_bytes(h32, "big") * w % N
+    terms = base_terms(int.from_bytes(h32, "big") * w % N)
     v = r * w % N
-    x, _, z = _multiply_g_and_table(u, v, table) if table else _multiply_g_and_key(u, v, public65)
+    if table:
+        rows = 2
+        while 32 << rows < len(table):
+            rows += 1
+        terms.append((_digits(v, rows, -(-BITS // rows)), table, 0))
+    else:
+        from firmware.crypto import p256_key
+
+        terms.append(p256_key.term(v, public65))
+    x, _, z = multiply(terms)
     if not z:
         return False
     zz = z * z % P
@@ -103,37 +117,116 @@ def check_public_key(public65: bytes) -> None:
         raise ValueError("a public key is 65 bytes: 0x04, x, y of a point on P-256")
 
 
-def make_table(public65: bytes) -> bytes:
-    """The comb of a key: 31 points of 64 bytes (x, y); point i, counted from 1, is the sum of 2^(52 j) * key over the
-    bits j of i."""
-    check_public_key(public65)
-    x, y = int.from_bytes(public65[1:33], "big"), int.from_bytes(public65[33:], "big")
-    z = 1
-    rows = []
-    for row in range(ROWS):
-        rows.append((x, y, z))
-        if row < ROWS - 1:
-            for _ in range(COLUMNS):
-                x, y, z = _double(x, y, z)
-    sums = [(0, 0, 0)]
-    for x2, y2 in _affine(rows):
-        for i in range(len(sums)):
-            x, y, z = sums[i]
-            sums.append(_add(x, y, z, x2, y2))
-    return b"".join([x.to_bytes(32, "big") + y.to_bytes(32, "big") for x, y in _affine(sums[1:])])
-
-
 def invert(a: int, modulus: int) -> int:
     """1/a modulo a prime, by extended Euclid: `pow(a, -1, m)` is silently 0 on MicroPython."""
-    a %= modulus
-    if not a:
+    low, high, x, y = a % modulus, modulus, 1, 0
+    if not low:
         raise ValueError("0 has no inverse")
-    low, high, x, y = a, modulus, 1, 0
     while low > 1:
         quotient = high // low
         low, high = high - quotient * low, low
         x, y = y - quotient * x, x
     return x % modulus
+
+
+def double(x, y, z):
+    """2 * (x, y, z): seven reductions (dbl-2001-b of the Explicit-Formulas Database)."""
+    p = P  # a board finds a local name ten times faster than a global one
+    delta = z * z % p
+    gamma = y * y % p
+    beta = x * gamma % p
+    alpha = 3 * (x - delta) * (x + delta) % p
+    x = (alpha * alpha - 8 * beta) % p
+    return x, (alpha * (4 * beta - x) - 8 * gamma * gamma) % p, 2 * y * z % p
+
+
+def add(x, y, z, x2, y2):
+    """(x, y, z) + (x2, y2), the second affine and never infinity: ten reductions."""
+    if not z:
+        return x2, y2 % P, 1
+    p = P
+    zz = z * z % p
+    h = x2 * zz % p - x
+    r = y2 * (z * zz % p) % p - y
+    if not h:
+        return (0, 0, 0) if r else double(x, y, z)
+    hh = h * h % p
+    hhh = h * hh % p
+    v = x * hh % p
+    x = (r * r - hhh - 2 * v) % p
+    return x, (r * (v - x) - y * hhh) % p, z * h % p
+
+
+def multiply(terms, blind: int = 1):
+    """The sum of terms (digits, table, offset of its first point): all of one doubling for each digit of the longest.
+
+    digits: bytes, the highest first. The first point enters with Z = blind.
+    """
+    if not blind % P:
+        raise ValueError("blind is a number in 1..P-1")
+    from_bytes = int.from_bytes
+    steps = max([len(term[0]) for term in terms])
+    terms = [(b"\xff" * (steps - len(term[0])) + term[0], term[1], term[2]) for term in terms]
+    x = y = z = 0
+    for step in range(steps):
+        if z:
+            x, y, z = double(x, y, z)
+        for digits, table, at in terms:
+            digit = digits[step]
+            if digit == NOTHING:
+                continue
+            at += digit >> 1 << 6
+            x2 = from_bytes(table[at:at + 32], "big")
+            y2 = from_bytes(table[at + 32:at + 64], "big")
+            if digit & 1:
+                y2 = -y2
+            if z:
+                x, y, z = add(x, y, z, x2, y2)
+            else:
+                z = blind % P
+                square = z * z % P
+                x, y = x2 * square % P, y2 * (square * z % P) % P
+    return x, y, z
+
+
+def base_terms(k: int) -> list:
+    """The terms of k * G."""
+    global _base
+    if _base is None:
+        from firmware.crypto import comb_2k
+
+        _base = comb_2k
+    steps = -(-BITS // (_base.ROWS * _base.BLOCKS))
+    digits = _digits(k, _base.ROWS, steps * _base.BLOCKS)
+    terms = []
+    at = len(_base.TABLE)
+    for start in range(0, len(digits), steps):  # the highest columns have the last block
+        at -= 32 << _base.ROWS
+        terms.append((digits[start:start + steps], _base.TABLE, at))
+    return terms
+
+
+def _digits(k: int, rows: int, columns: int) -> bytes:
+    """The signed columns of k modulo n, the highest first, for a table of 2^(rows - 1) points, 2 to 7 rows.
+
+    With k = 2 e - (2^(rows * columns) - 1), bit i of e says + (1) or - (0) for 2^i. Row 0 is the column's sign, row 1
+    the highest bit of the place; below a negative sign the other rows are turned over.
+    """
+    e = k + (1 << rows * columns) - 1
+    if e & 1:
+        e += N
+    e = (e >> 1) % N
+    mask = (1 << columns) - 1
+    ones = int.from_bytes(b"\x01" * columns, "big")
+    places = minus = 0
+    for row in range(rows):
+        bits = int.from_bytes(bin(e & mask | mask + 1)[3:].encode(), "big") & ones  # a bit a byte, made by C
+        e >>= columns
+        if row:
+            places = places << 1 | bits ^ minus
+        else:
+            minus = bits ^ ones
+    return (places << 1 | minus).to_bytes(columns, "big")
 
 
 def _scalar(d32: bytes) -> int:
@@ -147,8 +240,9 @@ def _scalar(d32: bytes) -> int:
 
 def _hmac(key32: bytes, message: bytes) -> bytes:
     """HMAC-SHA-256 (RFC 2104) with a key of 32 bytes; boards have no module `hmac`."""
-    inner = hashlib.sha256(bytes([b ^ 0x36 for b in key32]) + b"\x36" * 32 + message).digest()
-    return hashlib.sha256(bytes([b ^ 0x5C for b in key32]) + b"\x5c" * 32 + inner).digest()
+    key = int.from_bytes(key32, "big")
+    inner = hashlib.sha256((key ^ _INNER).to_bytes(32, "big") + b"\x36" * 32 + message).digest()
+    return hashlib.sha256((key ^ _OUTER).to_bytes(32, "big") + b"\x5c" * 32 + inner).digest()
 
 
 def _nonces(d: int, h: int):
@@ -165,138 +259,3 @@ def _nonces(d: int, h: int):
             yield k
         key = _hmac(key, value + b"\x00")
         value = _hmac(key, value)
-
-
-def _double(x, y, z):
-    """2 * (x, y, z): seven reductions (dbl-2001-b of the Explicit-Formulas Database)."""
-    delta = z * z % P
-    gamma = y * y % P
-    beta = x * gamma % P
-    alpha = 3 * (x - delta) * (x + delta) % P
-    x3 = (alpha * alpha - 8 * beta) % P
-    return x3, (alpha * (4 * beta - x3) - 8 * gamma * gamma) % P, 2 * y * z % P
-
-
-def _add(x, y, z, x2, y2):
-    """(x, y, z) + (x2, y2), the second affine and never infinity: ten reductions."""
-    if not z:
-        return x2, y2, 1
-    zz = z * z % P
-    h = x2 * zz % P - x
-    r = y2 * (z * zz % P) % P - y
-    if not h:
-        return (0, 0, 0) if r else _double(x, y, z)
-    hh = h * h % P
-    hhh = h * hh % P
-    v = x * hh % P
-    x3 = (r * r - hhh - 2 * v) % P
-    return x3, (r * (v - x3) - y * hhh) % P, z * h % P
-
-
-def _affine(points) -> list:
-    """[(x, y), ...] of points not at infinity, with one inversion for all (Montgomery's trick)."""
-    products = [1]
-    for _, _, z in points:
-        products.append(products[-1] * z % P)
-    inverse = invert(products[-1], P)
-    result = []
-    for i in range(len(points) - 1, -1, -1):
-        x, y, z = points[i]
-        z_inverse = inverse * products[i] % P
-        inverse = inverse * z % P
-        square = z_inverse * z_inverse % P
-        result.append((x * square % P, y * (square * z_inverse % P) % P))
-    result.reverse()
-    return result
-
-
-def _columns(k: int) -> bytearray:
-    """The columns of a scalar as a comb reads them, the highest first: 52 numbers of five bits."""
-    digits = bytearray(COLUMNS)
-    i = 0
-    for low in (_HALF_ROW, 0):
-        rows = [(k >> (row * COLUMNS + low)) & _HALF_MASK for row in range(ROWS)]
-        for column in range(_HALF_ROW - 1, -1, -1):
-            digit = 0
-            for row in range(ROWS - 1, -1, -1):
-                digit = digit << 1 | (rows[row] >> column) & 1
-            digits[i] = digit
-            i += 1
-    return digits
-
-
-def _entry(table: bytes, i: int):
-    start = (i - 1) * 64
-    return int.from_bytes(table[start:start + 32], "big"), int.from_bytes(table[start + 32:start + 64], "big")
-
-
-def _multiply_g(k: int, blind: int):
-    """k * G for k in 1..n-1; the first point enters with Z = blind."""
-    if not blind % P:
-        raise ValueError("blind is a number in 1..P-1")
-    x = y = z = 0
-    for digit in _columns(k):
-        if z:
-            x, y, z = _double(x, y, z)
-        if digit:
-            x2, y2 = _entry(TABLE, digit)
-            if z:
-                x, y, z = _add(x, y, z, x2, y2)
-            else:
-                square = blind * blind % P
-                x, y, z = x2 * square % P, y2 * (square * blind % P) % P, blind % P
-    return x, y, z
-
-
-def _multiply_g_and_table(u: int, v: int, table: bytes):
-    """u * G + v * Q, Q given by its comb."""
-    v_columns = _columns(v)
-    x = y = z = 0
-    i = 0
-    for digit in _columns(u):
-        if z:
-            x, y, z = _double(x, y, z)
-        if digit:
-            x2, y2 = _entry(TABLE, digit)
-            x, y, z = _add(x, y, z, x2, y2)
-        if v_columns[i]:
-            x2, y2 = _entry(table, v_columns[i])
-            x, y, z = _add(x, y, z, x2, y2)
-        i += 1
-    return x, y, z
-
-
-def _multiply_g_and_key(u: int, v: int, public65: bytes):
-    """u * G + v * Q for a Q never seen before: v in non-adjacent form of width 4 over Q, 3Q, 5Q, 7Q."""
-    qx, qy = int.from_bytes(public65[1:33], "big"), int.from_bytes(public65[33:], "big")
-    twice_x, twice_y = _affine([_double(qx, qy, 1)])[0]
-    odd = [(qx, qy, 1)]
-    for _ in range(3):
-        x, y, z = odd[-1]
-        odd.append(_add(x, y, z, twice_x, twice_y))
-    multiples = _affine(odd)
-    digits = bytearray(_DIGITS)  # 8 above their value: a list would take eight times the RAM while it grows
-    count = 0
-    while v:
-        digit = 0
-        if v & 1:
-            digit = v & 15
-            if digit > 8:
-                digit -= 16
-            v -= digit
-        digits[count] = digit + 8
-        count += 1
-        v >>= 1
-    columns = _columns(u)
-    x = y = z = 0
-    for i in range(max(count, COLUMNS) - 1, -1, -1):
-        if z:
-            x, y, z = _double(x, y, z)
-        digit = digits[i] - 8 if i < count else 0
-        if digit:
-            x2, y2 = multiples[abs(digit) >> 1]
-            x, y, z = _add(x, y, z, x2, y2 if digit > 0 else P - y2)
-        if i < COLUMNS and columns[COLUMNS - 1 - i]:
-            x2, y2 = _entry(TABLE, columns[COLUMNS - 1 - i])
-            x, y, z = _add(x, y, z, x2, y2)
-    return x, y, z

@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from types import ModuleType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.crypto import openssl, p256
+from firmware.crypto import comb_2k, comb_8k, openssl, p256, p256_key
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.crypto.signer import SoftwareSigner
 
@@ -48,7 +50,7 @@ def test_all_three_verifiers_agree(scalar: int, h32: bytes, spoil: bool) -> None
     if spoil:
         h32 = bytes((h32[0] ^ 0x80,)) + h32[1:]
     verdicts = (p256.verify_digest(public65, h32, sig64), openssl.verify_digest(public65, h32, sig64),
-                p256.verify_digest(public65, h32, sig64, p256.make_table(public65)))
+                p256.verify_digest(public65, h32, sig64, p256_key.make_table(public65)))
     assert verdicts == (not spoil,) * 3
 
 
@@ -119,9 +121,9 @@ def test_points_add_also_where_they_are_equal_or_opposite(i: int, j: int, z: int
 
     x, y = affine(i)
     j = -j if opposite else j
-    found = p256._add(x * z * z % p256.P, y * z * z * z % p256.P, z, *affine(j))
-    assert found[2] == 0 if i + j == 0 else p256._affine([found]) == [affine(i + j)]
-    assert p256._add(0, 0, 0, *affine(j)) == (*affine(j), 1)
+    found = p256.add(x * z * z % p256.P, y * z * z * z % p256.P, z, *affine(j))
+    assert found[2] == 0 if i + j == 0 else _affine(*found) == affine(i + j)
+    assert p256.add(0, 0, 0, *affine(j)) == (*affine(j), 1)
 
 
 def test_a_verdict_at_infinity_is_false() -> None:
@@ -132,7 +134,7 @@ def test_a_verdict_at_infinity_is_false() -> None:
     h32 = (-r * d % p256.N).to_bytes(32, "big")
     sig64 = r.to_bytes(32, "big") + (9).to_bytes(32, "big")
     assert p256.verify_digest(public65, h32, sig64) is False
-    assert p256.verify_digest(public65, h32, sig64, p256.make_table(public65)) is False
+    assert p256.verify_digest(public65, h32, sig64, p256_key.make_table(public65)) is False
 
 
 def test_r_above_the_field_minus_the_order_is_found_by_its_second_candidate() -> None:
@@ -143,11 +145,77 @@ def test_r_above_the_field_minus_the_order_is_found_by_its_second_candidate() ->
     r, s, h = x - p256.N, 1, 1
     point = b"\x04" + x.to_bytes(32, "big") + y.to_bytes(32, "big")
     inverse = p256.invert(r, p256.N)
-    result = p256._multiply_g_and_key(-h * inverse % p256.N, s * inverse % p256.N, point)
-    qx, qy = p256._affine([result])[0]
+    terms = [*p256.base_terms(-h * inverse % p256.N), p256_key.term(s * inverse % p256.N, point)]
+    qx, qy = _affine(*p256.multiply(terms))
     public65 = b"\x04" + qx.to_bytes(32, "big") + qy.to_bytes(32, "big")
     sig64, h32 = r.to_bytes(32, "big") + s.to_bytes(32, "big"), h.to_bytes(32, "big")
     assert p256.verify_digest(public65, h32, sig64) and openssl.verify_digest(public65, h32, sig64)
+
+
+@pytest.fixture(params=[comb_2k, comb_8k], ids=["2k", "8k"])
+def comb(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
+    p256.use_comb(request.param)
+    yield request.param
+    p256.use_comb(comb_2k)
+
+
+SMALL = (1, 2, 3, 5, p256.N - 1, p256.N - 2, p256.N - 3, (p256.N + 1) // 2, 1 << 43, 1 << 52)
+
+
+@pytest.mark.parametrize("d", SMALL)
+def test_sums_that_meet_on_the_way_are_right_too(comb: ModuleType, d: int) -> None:
+    """Q is a small multiple of G, and so are both summands: additions meet equal and opposite points and infinity."""
+    public65 = OpenSSLSigner.from_scalar(d.to_bytes(32, "big")).public_key()
+    tables = [b"", *(p256_key.make_table(public65, rows) for rows in (3, 5, 6))]
+    for u in (0, *SMALL):
+        for v in SMALL:
+            k = (u + v * d) % p256.N
+            r = _x_of(k) % p256.N if k else 7
+            s = r * pow(v, -1, p256.N) % p256.N
+            h32, sig64 = (u * s % p256.N).to_bytes(32, "big"), r.to_bytes(32, "big") + s.to_bytes(32, "big")
+            assert openssl.verify_digest(public65, h32, sig64) is (k != 0)
+            for table in tables:
+                assert p256.verify_digest(public65, h32, sig64, table) is (k != 0), (u, v, len(table))
+
+
+@settings(max_examples=100)
+@given(SCALARS, DIGESTS, st.integers(1, p256.P - 1))
+def test_the_large_comb_signs_alike(scalar: int, h32: bytes, blind: int) -> None:
+    d32 = scalar.to_bytes(32, "big")
+    p256.use_comb(comb_8k)
+    try:
+        found = p256.public_key(d32, blind), p256.sign_digest(d32, h32, blind)
+    finally:
+        p256.use_comb(comb_2k)
+    signer = OpenSSLSigner.from_scalar(d32)
+    assert found == (signer.public_key(), signer.sign_digest(h32))
+
+
+@given(st.integers(0, p256.N - 1), st.integers(2, 7))
+def test_signed_columns_are_the_number(k: int, rows: int) -> None:
+    columns = -(-p256.BITS // rows)
+    total = 0
+    for digit in p256._digits(k, rows, columns):
+        total *= 2
+        sign = -1 if digit & 1 else 1
+        total += sign
+        for row in range(1, rows):
+            bit = digit >> 1 >> rows - 1 - row & 1
+            total += sign * (1 if bit else -1) << row * columns
+    assert total % p256.N == k
+
+
+@given(st.integers(0, p256.N - 1))
+def test_the_non_adjacent_form_is_the_number(v: int) -> None:
+    digits, table, at = p256_key.term(v, KEY.public_key())
+    total, last = 0, -9
+    for place, digit in enumerate(digits):
+        total *= 2
+        if digit != p256.NOTHING:
+            total += (-1 if digit & 1 else 1) * (digit >> 1 << 1 | 1)
+            assert place - last >= 4, "four digits hold one that is not 0"
+            last = place
+    assert total == v and len(table) == 4 * 64 and at == 0
 
 
 def test_generate_asks_again_for_a_number_out_of_range() -> None:
@@ -170,6 +238,16 @@ def test_wrong_use_is_a_value_error() -> None:
         p256.public_key(b"\x01" * 32, blind=p256.P)
     with pytest.raises(ValueError):
         p256.invert(p256.P, p256.P)
+
+
+def _affine(x: int, y: int, z: int) -> tuple[int, int]:
+    inverse = pow(z, -1, p256.P)
+    return x * inverse ** 2 % p256.P, y * inverse ** 3 % p256.P
+
+
+def _x_of(scalar: int) -> int:
+    point = OpenSSLSigner.from_scalar(scalar.to_bytes(32, "big")).public_key()
+    return int.from_bytes(point[1:33], "big")
 
 
 def _first_point(x: int) -> tuple[int, int]:
