@@ -28,7 +28,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     check.set_defaults(run=_check)
     read = actions.add_parser("read", help="read a meter once: raw words beside values",
                               epilog="example: gridseal meter read /dev/ttyUSB0 --type sdm120")
-    read.add_argument("port", help="a serial device, or tcp://host:502")
+    read.add_argument("port", help="a serial device, tcp://host:502, or rtu+tcp://host:port")
     read.add_argument("--type", required=True, help="a name of `gridseal meter types`, or a file of your own (.toml)")
     read.add_argument("--unit", type=int, default=1, help="number on the bus (default 1)")
     read.add_argument("--baud", type=int, default=0, help="of the serial line (default: the meter's own)")

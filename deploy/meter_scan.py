@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from firmware import config, meters, scan
+from firmware import config, meters, modbus, scan
 from firmware.board import linux_bus
 
 UNITS = "1-16"
@@ -23,7 +23,7 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "scan", help="find meters: baud rate, parity, unit number, type", description=__doc__,
         epilog="example: gridseal meter scan /dev/ttyUSB0. Only functions 3, 4 and 43/14 are sent: nothing can be "
                "changed. Some minutes on a serial line nobody answers on.")
-    parser.add_argument("port", help="a serial device, or tcp://host:502")
+    parser.add_argument("port", help="a serial device, tcp://host:502, or rtu+tcp://host:port")
     parser.add_argument("--units", help=f"numbers to try, such as 1-16,100 (default {UNITS}; TCP {TCP_UNITS})")
     parser.add_argument("--baud", type=int, help="only this baud rate")
     parser.add_argument("--parity", choices=("N", "E", "O"), help="only this parity")
@@ -36,8 +36,9 @@ def add_parser(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def find(port: str, units: list[int], lines: list[tuple[int, str]], say: SAY, gap_ms: int = GAP_MS,
          open_port: Callable[[config.Bus], linux_bus.Port] = linux_bus.open_port) -> list[scan.Finding]:
     """Returns what answers on a port. On a serial line the first setting at which anything answers is the line's."""
-    if port.startswith("tcp://"):
-        with _opened(open_port, config.Bus(port, 9600, "N", 0, scan.ANSWER_MS, ())) as line:
+    if modbus.is_network(port):
+        gap_ms = 0 if port.startswith("tcp://") else gap_ms
+        with _opened(open_port, config.Bus(port, 9600, "N", gap_ms, scan.ANSWER_MS, ())) as line:
             there = scan.present(line, units) or scan.present(line, units, 3)
             return [scan.identify(line, unit, None) for unit in there]
     for function in (4, 3):
@@ -131,7 +132,7 @@ def _files(finding: scan.Finding, files: dict[str, str]) -> list[str]:
 
 
 def _scan(args: argparse.Namespace) -> int:
-    is_tcp = args.port.startswith("tcp://")
+    is_tcp = modbus.is_network(args.port)
     units = units_of(args.units or (TCP_UNITS if is_tcp else UNITS))
     lines = [line for line in scan.LINES if args.baud in (None, line[0]) and args.parity in (None, line[1])]
     if args.baud and not lines:

@@ -24,7 +24,7 @@ from firmware.wire import reading as reading_codec
 from firmware.wire import seal as seal_codec
 from firmware.wire.errors import Refused
 
-Read = namedtuple("Read", ("point", "bus", "unit", "group", "due_ms", "requests", "attempts"))
+Read = namedtuple("Read", ("point", "bus", "unit", "group", "due_ms", "requests", "attempts", "budget_ms"))
 Append = namedtuple("Append", ("kind", "payload", "seq"))
 Sync = namedtuple("Sync", ())
 Publish = namedtuple("Publish", ("point", "height"))
@@ -105,8 +105,10 @@ class Agent:
 
     def tick(self, label_ms, wait_ms):
         """Returns what is to be done now: call it after start, after each event's duties, and when `next_ms` is due."""
-        for place in self.settings.places:
-            self._poll_if_due(place, label_ms, wait_ms)
+        for in_trouble in (False, True):  # units in trouble come last: what they cost, they cost nobody else
+            for place in self.settings.places:
+                if self._schedules[place.point].is_in_trouble() is in_trouble:
+                    self._poll_if_due(place, label_ms, wait_ms)
         for text in self.book.keep_heads(self._emit, self.outbox):
             self._alarm(text)
         made = self.book.close_due(self._emit, self.outbox, label_ms, self.is_connected)
@@ -141,10 +143,13 @@ class Agent:
         """
         place = self._places[read.point]
         schedule = self._schedules[read.point]
-        answered = False
+        answered = is_bad = False
         for exchange in exchanges:
             if exchange.reason is None or exchange.reason.startswith(modbus.EXCEPTION):
                 answered = True
+            else:
+                is_bad = True
+        schedule.note(is_bad)
         if answered:
             if schedule.answered():
                 self._alarm("point %d (unit %d) answers again" % (place.point, place.unit))
@@ -292,7 +297,8 @@ class Agent:
             return
         schedule.is_busy = True
         attempts = schedule.attempts(wait_ms)
-        self._duties.append(Read(place.point, place.bus, place.unit, group, due_ms, self._plan(place, group), attempts))
+        self._duties.append(Read(place.point, place.bus, place.unit, group, due_ms, self._plan(place, group), attempts,
+                                 self.settings.interval_ms // bus.PATIENCE))
 
     def _plan(self, place, group):
         key = (place.point, group)

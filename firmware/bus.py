@@ -1,32 +1,57 @@
 """Makes one poll of one unit out of requests, on a port that is passed in: the only place that waits for a meter.
 
-A port has `framing` ("rtu" or "tcp"), `clear()`, `write(data)`, `read(count, wait_ms) -> bytes` (fewer than count when
-the time is over) and `pause(ms)`; it raises OSError when the line itself is broken. Everything has a budget: a request
-is tried `attempts` times, and a unit that does not answer one request is not asked the next.
+A port has `framing` ("rtu" or "tcp"), `baud` (0: a network) and `gap_ms`; `clear()`, `write(data)`, `read(count,
+wait_ms) -> bytes` (fewer than count when the time is over), `pause(ms)`, `close()`; `mark()` and `since_ms(mark)`. It
+raises OSError when the line itself is broken. Nothing but `ask` writes to a port, and only what modbus.frame lets out.
+
+Everything has a budget. A request is tried `attempts` times, each answer has `answer_ms` to come in whole, a unit that
+does not answer one request is not asked the next, and a poll is over when it has cost `budget_ms` more than it usually
+takes: so a unit in trouble delays the others on its line by no more than that.
 """
 
 from collections import namedtuple
 
 from firmware import modbus
+from firmware.decode import NOT_IMPLEMENTED
 
-ANSWER_BYTES = 270  # more than any frame: a babbling device is cut off here
+ANSWER_BYTES = 540  # two frames, a late one and the right one; a babbling device is cut off here
+REPLY_MS = 100  # within which a healthy meter begins to answer; what a slower one takes is its budget's
+PATIENCE = 12  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
 
 # One request as it went over the line; words: the list that answers it, or None with a reason.
 Exchange = namedtuple("Exchange", ("request", "frame", "answer", "words", "reason"))
 
 
-def poll(port, unit, requests, attempts, answer_ms, transaction=0):
-    """Returns one Exchange per attempt, in bus order. requests: [(function, address, count)]; waits are real ms."""
-    exchanges = []
+def poll(port, unit, requests, attempts, answer_ms, transaction=0, budget_ms=0):
+    """Returns one Exchange per attempt, in bus order. requests: [(function, address, count)]; waits are real ms.
+
+    budget_ms: what silence, slowness and second attempts may cost in all; 0: no limit.
+    """
+    exchanges: list = []
+    mark, allowed_ms, wait_ms = port.mark(), budget_ms, answer_ms
+    if budget_ms:
+        for _, _, count in requests:
+            allowed_ms += modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS)
     for function, address, count in requests:
         pdu = modbus.read_registers(function, address, count)
+        is_owed = False
         for _ in range(attempts):
+            if budget_ms:
+                wait_ms = min(answer_ms, allowed_ms - port.since_ms(mark))
+                if wait_ms <= 0:
+                    return exchanges
             transaction = transaction + 1 & 0xFFFF
-            exchanges.append(_exchange(port, unit, (function, address, count), pdu, answer_ms, transaction))
-            if exchanges[-1].reason is None or exchanges[-1].reason.startswith(modbus.EXCEPTION):
+            exchanges.append(_exchange(port, unit, (function, address, count), pdu, wait_ms, transaction))
+            reason = exchanges[-1].reason
+            if reason is None or reason.startswith(modbus.EXCEPTION):
                 break
+            is_owed = is_owed or reason != "crc"
         if exchanges[-1].reason in ("no_answer", "port"):
             break
+        if is_owed and port.framing == modbus.RTU:
+            # An answer that was given up may still come, and a frame does not say which request it answers: let it
+            # pass before another register is asked for, or it would be taken for that one's.
+            port.pause(answer_ms + modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS))
     return exchanges
 
 
@@ -37,18 +62,23 @@ def ask(port, unit, pdu, answer_ms, transaction=1):
     try:
         port.clear()
         port.write(frame)
-        missing = modbus.missing_count(port.framing, received)
+        mark = port.mark()
+        begin, missing = modbus.sift(port.framing, frame, received)
         while missing and len(received) < ANSWER_BYTES:
-            more = port.read(missing, answer_ms)
+            more = port.read(missing, max(0, answer_ms - port.since_ms(mark)))
             received += more
-            if len(more) < missing:
+            is_over = len(more) < missing
+            begin, missing = modbus.sift(port.framing, frame, received)
+            if is_over:
                 break
-            missing = modbus.missing_count(port.framing, received)
-        return frame, received, modbus.answer_pdu(port.framing, frame, received)
+        answer = received if missing else received[begin:]
+        return frame, answer, modbus.answer_pdu(port.framing, frame, answer)
     except OSError:
         error = modbus.BadAnswer("port")
     except modbus.BadAnswer as bad:
         error = bad
+        if bad.reason == "length" and port.framing == modbus.TCP:
+            port.close()  # half a frame: nothing that follows in this stream could be told from its rest
     error.frame = frame
     error.received = received
     raise error
@@ -60,9 +90,10 @@ def registers_of(exchanges, requests):
     reason = "not_asked"
     for exchange in exchanges:
         function, address, count = exchange.request
-        reason = exchange.reason or "not_read"
+        words, reason = exchange.words, exchange.reason or "not_asked"
+        is_blank = words is not None and min(words) == 0xFFFF  # what a device shows that has nothing there (yet)
         for index in range(count):
-            registers[(function, address + index)] = exchange.words[index] if exchange.words else reason
+            registers[(function, address + index)] = NOT_IMPLEMENTED if is_blank else words[index] if words else reason
     for function, address, count in requests:
         for at in range(address, address + count):
             if (function, at) not in registers:

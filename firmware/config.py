@@ -7,8 +7,7 @@ misspelt interval must not pass for the default.
 import hashlib
 from collections import namedtuple
 
-from firmware import meters
-from firmware.agent import Place
+from firmware import meters, modbus
 from firmware.wire import cbor
 from firmware.wire.topics import is_area
 
@@ -16,7 +15,7 @@ Config = namedtuple("Config", (
     "area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
     "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "buses", "hash", "own"))
 Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
-BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch"))
+BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch", "gap_ms"))  # silence that this meter wants
 
 POINTS = 32  # of one agent: their heads must fit one journal sector
 DAY_S = 86400
@@ -104,14 +103,14 @@ def _bus(values, name, points, own):
             raise BadConfig(key + ".unit", "unit %d stands in %s too" % (row["unit"], units[row["unit"]][0]))
         points[row["point"]] = key
         units[row["unit"]] = (key, is_part)
-        found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"]))
+        gap_ms = bus["gap_ms"]
+        if gap_ms < 0:
+            gap_ms = 0 if bus["port"].startswith("tcp://") else table(row["type"], own).gap_ms
+        found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"], gap_ms))
     _check_port(bus["port"], name, found)
     first = table(found[0].type, own)
-    gap_ms = bus["gap_ms"]
-    if gap_ms < 0:
-        gap_ms = 0 if bus["port"].startswith("tcp://") else max([table(row.type, own).gap_ms for row in found])
-    return Bus(bus["port"], bus["baud"] or first.baud, bus["parity"] or first.parity, gap_ms, bus["answer_ms"],
-               tuple(found))
+    return Bus(bus["port"], bus["baud"] or first.baud, bus["parity"] or first.parity,
+               max([row.gap_ms for row in found]), bus["answer_ms"], tuple(found))
 
 
 def _is_part_of_a_device(name, own):
@@ -121,12 +120,13 @@ def _is_part_of_a_device(name, own):
 
 
 def _check_port(port, name, rows):
-    """tcp://HOST:PORT, or a serial line, whose units are 1 to 247 (serial line V1.02, 2.2)."""
-    if port.startswith("tcp://"):
+    """tcp://HOST:PORT, rtu+tcp://HOST:PORT or a device; a serial line's units are 1 to 247 (serial line V1.02, 2.2)."""
+    if modbus.is_network(port):
         number = port[port.rfind(":") + 1:]
-        if port.rfind(":") < 7 or not number.isdigit() or not 0 < int(number) < 65536:
-            raise BadConfig(name + ".port", "expected tcp://HOST:PORT, found %r" % port)
-        return
+        if port.rfind(":") < port.find("//") + 3 or not number.isdigit() or not 0 < int(number) < 65536:
+            raise BadConfig(name + ".port", "expected tcp://HOST:PORT or rtu+tcp://HOST:PORT, found %r" % port)
+        if port.startswith("tcp://"):
+            return
     for number in range(len(rows)):
         if not 0 < rows[number].unit <= 247:
             raise BadConfig("%s.meter[%d].unit" % (name, number),

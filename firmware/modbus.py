@@ -15,6 +15,7 @@ FILE_BYTES = 245  # what a read of file records may answer
 UNITS = 247  # the highest address of a serial line; 0 is broadcast, which nobody answers
 RTU, TCP = "rtu", "tcp"
 MBAP_BYTES = 7
+TCP_BYTES = 260  # of a frame: 6 of the header, unit, PDU
 
 # Why an answer was not taken; stands in a reading as the reason of a missing value, so the list is only added to.
 FAULTS = ("no_answer", "crc", "unit", "function", "length", "transaction", "port")
@@ -81,27 +82,33 @@ def frame(framing, unit, pdu, transaction=0):
     return struct.pack(">HHHB", transaction, 0, len(pdu) + 1, unit) + pdu
 
 
-def missing_count(framing, received):
-    """Returns how many more bytes an answer needs at least (0: whole, or beyond saving), from what came so far."""
+def sift(framing, request, received):
+    """Returns (begin, missing): where the answer to a request frame may begin in what was received so far, and how
+    many more bytes it takes at least (0: whole, or beyond saving).
+
+    Passed over are an echo of the request, on a serial line bytes that begin no answer to it (noise, another unit's
+    late answer), on TCP whole answers to earlier requests.
+    """
     if framing == TCP:
-        if len(received) < MBAP_BYTES + 2:
-            return MBAP_BYTES + 2 - len(received)
-        return max(0, 6 + (received[4] << 8 | received[5]) - len(received))
-    if len(received) < 5:
-        return 5 - len(received)
-    function = received[1]
-    if function & 0x80:
-        return 0
-    if function == READ_IDENTITY:
-        return max(0, _identity_end(received) + 2 - len(received))
-    if function in (READ_HOLDING, READ_INPUT, READ_FILE):
-        return max(0, 5 + received[2] - len(received))
-    return 0
+        return _sift_tcp(request, received)
+    begin = 0
+    if received and received[:len(request)] == request[:len(received)]:
+        if len(received) < len(request):  # an echo so far, or an answer that begins like one
+            left = len(request) - len(received)
+            missing = _missing_at(request, received, 0)
+            return 0, min(missing, left) if missing > 0 else left
+        begin = len(request)
+    while begin < len(received):
+        missing = _missing_at(request, received, begin)
+        if missing >= 0:
+            return begin, missing
+        begin += 1
+    return begin, 5
 
 
 def answer_pdu(framing, request, received):
     """Returns the answer's PDU after all checks against the request frame; BadAnswer with the reason."""
-    if not received:
+    if not received or received == request:  # nothing, or nothing but the echo
         raise BadAnswer("no_answer")
     if framing == TCP:
         pdu = _tcp_pdu(request, received)
@@ -189,6 +196,21 @@ def silence_us(baud):
     return 1750 if baud > 19200 else (38500000 + baud - 1) // baud
 
 
+def is_network(port):
+    """Tells whether a bus is tcp://HOST:PORT or rtu+tcp://HOST:PORT (RTU frames through TCP), not a serial device."""
+    return port.startswith("tcp://") or port.startswith("rtu+tcp://")
+
+
+def usual_ms(count, baud, gap_ms, reply_ms):
+    """Returns how long a read of `count` registers takes: silence before it, both frames, reply_ms of thinking.
+
+    baud 0: a network, where frames take no time that counts here.
+    """
+    if not baud:
+        return gap_ms + reply_ms
+    return max(gap_ms, (silence_us(baud) + 999) // 1000) + line_ms(13 + 2 * count, baud) + reply_ms
+
+
 def _span(field):
     """(function, first address, end) of a field with its scale and its guard (meters.Special), if it has them."""
     first, end = field.address, field.address + field.count
@@ -201,10 +223,7 @@ def _span(field):
 
 
 def _rtu_pdu(request, received):
-    if len(received) < 5:
-        raise BadAnswer("length")
-    whole = 5 + missing_count(RTU, received[:5]) if received[1] != READ_IDENTITY else _identity_end(received) + 2
-    if len(received) != whole:
+    if len(received) < 5 or len(received) != _whole(received):
         raise BadAnswer("length")
     if struct.unpack("<H", received[-2:])[0] != crc16(received[:-2]):
         raise BadAnswer("crc")
@@ -214,7 +233,7 @@ def _rtu_pdu(request, received):
 
 
 def _tcp_pdu(request, received):
-    if len(received) < MBAP_BYTES + 2 or missing_count(TCP, received) or received[2] or received[3]:
+    if len(received) < MBAP_BYTES + 2 or received[2] or received[3]:
         raise BadAnswer("length")
     if len(received) != 6 + (received[4] << 8 | received[5]):
         raise BadAnswer("length")
@@ -223,6 +242,49 @@ def _tcp_pdu(request, received):
     if received[6] != request[6]:
         raise BadAnswer("unit")
     return received[MBAP_BYTES:]
+
+
+def _sift_tcp(request, received):
+    begin = 0
+    while True:
+        length = len(received) - begin
+        if length < MBAP_BYTES + 2:
+            return begin, MBAP_BYTES + 2 - length
+        whole = 6 + (received[begin + 4] << 8 | received[begin + 5])
+        if received[begin + 2] or received[begin + 3] or not MBAP_BYTES + 2 <= whole <= TCP_BYTES:
+            return begin, 0  # out of step
+        if length < whole or (received[begin:begin + 2] == request[:2] and received[begin:begin + whole] != request):
+            return begin, max(0, whole - length)
+        begin += whole
+
+
+def _missing_at(request, received, at):
+    """How many more bytes the answer needs if it begins at `at` on a serial line; -1: it does not."""
+    length = len(received) - at
+    if received[at] != request[0]:
+        return -1
+    if length < 2:
+        return 4
+    function = received[at + 1]
+    if function == request[1] | 0x80:
+        return max(0, 5 - length)
+    if function != request[1]:
+        return -1
+    if function != READ_IDENTITY:
+        if length < 3:
+            return 3
+        count = 2 * (request[-4] << 8 | request[-3])
+        if received[at + 2] != (count + 2 if function == READ_FILE else count):
+            return -1
+    return max(0, _whole(received[at:]) - length)
+
+
+def _whole(received):
+    """How long a serial line's frame is by what its first bytes say, with CRC."""
+    function = received[1]
+    if function & 0x80:
+        return 5
+    return _identity_end(received) + 2 if function == READ_IDENTITY else 5 + received[2]
 
 
 def _identity_end(received):

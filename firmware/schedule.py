@@ -10,6 +10,7 @@ DEAD_AFTER = 3  # polls without any answer, after which a unit is only probed
 ATTEMPTS = 2  # of one request to a living unit: a single lost frame costs no reading
 PROBE_MS = 5000  # wait before a dead unit is asked again, doubling
 PROBE_MAX_MS = 60000
+PROBATION = 5  # clean polls after which a unit that was in trouble is asked in its old place again
 
 
 class Schedule:
@@ -27,6 +28,7 @@ class Schedule:
         self.missed = 0
         self._probe_at_ms = 0
         self._probe_wait_ms = PROBE_MS
+        self._probation = 0
 
     def due(self):
         """Returns (label ms, group) of what is read next."""
@@ -37,6 +39,16 @@ class Schedule:
     def done_ms(self):
         """Returns the label before which everything due has been read; a poll under way is not."""
         return self.due()[0]
+
+    def note(self, is_bad):
+        """A poll had a failed attempt in it, or none."""
+        if is_bad:
+            self._probation = PROBATION
+        elif self._probation:
+            self._probation -= 1
+
+    def is_in_trouble(self):
+        return self._probation > 0
 
     def is_dead(self):
         return self.silent_polls >= DEAD_AFTER

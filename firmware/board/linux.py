@@ -263,7 +263,7 @@ def check(path: Path) -> list[str]:
                                                    folder / settings.tls_key))
     lines += [f"broker {url}" for url in settings.brokers]
     for line in settings.buses:
-        serial = "" if line.port.startswith("tcp://") else f" at {line.baud} baud, 8{line.parity}1"
+        serial = "" if modbus.is_network(line.port) else f" at {line.baud} baud, 8{line.parity}1"
         lines.append(f"bus {line.port}{serial}, {line.gap_ms} ms between requests")
         for row in line.meters:
             table = config.table(row.type, settings.own)

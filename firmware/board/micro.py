@@ -56,7 +56,10 @@ class MicroBoard:
         """A board's flash has no room for the frames; their hash is in every reading."""
 
     def start_bus(self, number, line, clock):
-        self._ports[number] = (self.open_port(line, clock), line.answer_ms)
+        gaps: dict = {}
+        for row in line.meters:
+            gaps[row.unit] = row.gap_ms // clock.speed
+        self._ports[number] = (self.open_port(line, clock), line.answer_ms, gaps)
 
     def open_port(self, line, clock):
         raise OSError("a board has lines of its own")
@@ -104,7 +107,10 @@ class MicroBoard:
             self._link = None
 
     def _poll(self, duty):
-        port, answer_ms = self._ports[duty.bus]
+        port, answer_ms, gaps = self._ports[duty.bus]
+        gap_ms = gaps.get(duty.unit, 0)
+        port.gap_ms = max(gap_ms, gaps.get(None, 0))  # what the last one wants after, this one before it
+        gaps[None] = gap_ms
         try:
             port.clear()  # the gap before the first request belongs to no reading's time
         except OSError:

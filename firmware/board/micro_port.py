@@ -11,31 +11,42 @@ import time
 from firmware import modbus
 
 CONNECT_S = 2
+BABBLE_MS = 1000  # a line that is not silent by then is asked all the same: the answer's checks decide
 REOPEN_MS, REOPEN_MAX_MS = 500, 30000  # between two tries to open a line that is gone; doubling
 
 
 class Port:
     """A line over a stream that `_connect` opens: without waiting, `read` gives what is there, None when nothing is.
 
-    gap_ms: silence kept before each request; framing: modbus.RTU or modbus.TCP. RTU has no place in a frame that says
-    whose it is, so `clear` drops what came unasked.
+    gap_ms: silence kept before each request; framing: modbus.RTU or modbus.TCP; baud: of a serial line, 0 of a
+    network. RTU has no place in a frame that says whose it is, so `clear` drops what came unasked.
     """
 
-    def __init__(self, gap_ms, framing):
+    def __init__(self, gap_ms, framing, baud=0):
         self.framing = framing
-        self._gap_ms = gap_ms
+        self.gap_ms = gap_ms
+        self.baud = baud
         self._stream = None
         self._poller = select.poll()
         self._quiet_from_ms = self._reopen_at_ms = _ticks_ms()
         self._reopen_ms = REOPEN_MS
 
     def clear(self):
-        """Keeps the silence that is due before a request, and drops what came unasked; OSError while it is closed."""
+        """Keeps the silence that is due before a request; what comes in it was not asked for, and puts it off.
+        OSError while the line is closed."""
         self._open()
-        _sleep_ms(self._gap_ms - _since_ms(self._quiet_from_ms))
-        while self._poller.poll(0):
-            if not self._receive(256):
-                self._open()
+        silence_ms = max(self.gap_ms, modbus.silence_us(self.baud) // 1000 + 1) if self.baud else self.gap_ms
+        start_ms = _ticks_ms()
+        while True:
+            _sleep_ms(silence_ms - _since_ms(self._quiet_from_ms))
+            if not self._poller.poll(0):
+                return
+            while self._poller.poll(0):
+                if not self._receive(256):
+                    self._open()
+            self._quiet_from_ms = _ticks_ms()
+            if _since_ms(start_ms) > BABBLE_MS:
+                return
 
     def write(self, data):
         if self._stream is None:
@@ -63,6 +74,13 @@ class Port:
 
     def pause(self, wait_ms):
         _sleep_ms(wait_ms)
+
+    def mark(self):
+        """Returns a moment that `since_ms` counts from."""
+        return _ticks_ms()
+
+    def since_ms(self, mark):
+        return _since_ms(mark)
 
     def close(self):
         if self._stream is not None:
@@ -106,8 +124,8 @@ class Port:
 class TcpPort(Port):
     """A connection to `HOST:PORT` that is kept; RTU frames over it where the framing says so."""
 
-    def __init__(self, address, gap_ms, framing=modbus.TCP):
-        super().__init__(gap_ms, framing)
+    def __init__(self, address, gap_ms, framing=modbus.TCP, baud=0):
+        super().__init__(gap_ms, framing, baud)
         host, _, number = address.rpartition(":")
         self._address = (host, int(number))
 
@@ -121,6 +139,13 @@ class TcpPort(Port):
             link.close()
             raise
         return link
+
+
+def open_port(line, speed):
+    """Returns the port of a config.Bus that is a network: tcp://HOST:PORT, or rtu+tcp://HOST:PORT."""
+    scheme, _, address = line.port.partition("://")
+    is_tcp = scheme == "tcp"
+    return TcpPort(address, line.gap_ms // speed, modbus.TCP if is_tcp else modbus.RTU, 0 if is_tcp else line.baud)
 
 
 def _ticks_ms():

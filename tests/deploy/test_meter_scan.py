@@ -150,17 +150,13 @@ class Sniffer:
 
     def __init__(self, port: linux_bus.Port) -> None:
         self._port, self.sent = port, []  # type: linux_bus.Port, list[bytes]
-        self.framing = port.framing
 
     def write(self, data: bytes) -> None:
         self.sent.append(data)
         self._port.write(data)
 
-    def clear(self) -> None:
-        self._port.clear()
-
-    def read(self, count: int, wait_ms: int) -> bytes:
-        return self._port.read(count, wait_ms)
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._port, name)
 
 
 def test_nothing_but_reading_leaves(port: linux_bus.Port) -> None:
@@ -275,6 +271,12 @@ def test_a_unit_that_stops_answering_is_no_type() -> None:
 
         def read(self, count: int, wait_ms: int) -> bytes:
             return b""
+
+        def mark(self) -> int:
+            return 0
+
+        def since_ms(self, mark: int) -> int:
+            return 0
     found = scan.identify(Dead(), 1, None, answer_ms=1)
     assert found.types == () and found.device is None
     assert bus.poll(Dead(), 1, [(3, 0, 1)], 1, 1)[0].reason == "no_answer"

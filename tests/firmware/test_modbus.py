@@ -70,17 +70,17 @@ def answer_to(framing: str, request: bytes, pdu: bytes) -> bytes:
 
 @given(st.sampled_from([modbus.RTU, modbus.TCP]), st.integers(1, 125), st.sampled_from([3, 4]), st.data())
 def test_answers_arrive_in_pieces(framing: str, count: int, function: int, data: st.DataObject) -> None:
-    """`missing_count` never asks for more than there is, and reaches 0 exactly at the end."""
+    """`sift` never asks for more than there is, and reaches 0 exactly at the end."""
     words = data.draw(st.lists(st.integers(0, 65535), min_size=count, max_size=count))
     asked = modbus.read_registers(function, 7, count)
     request = modbus.frame(framing, 9, asked, 77)
     whole = answer_to(framing, request, bytes((function, 2 * count)) + struct.pack(f">{count}H", *words))
     received = b""
-    while missing := modbus.missing_count(framing, received):
+    while missing := modbus.sift(framing, request, received)[1]:
         assert len(received) + missing <= len(whole)
         taken = data.draw(st.integers(1, missing))
         received = whole[:len(received) + taken]
-    assert received == whole
+    assert received == whole and modbus.sift(framing, request, received) == (0, 0)
     assert modbus.words_of(asked, modbus.answer_pdu(framing, request, received)) == words
 
 
@@ -130,13 +130,36 @@ def test_each_wrong_tcp_answer_has_its_reason(change: str, reason: str) -> None:
 def test_noise_is_never_taken_and_never_crashes(framing: str, noise: bytes) -> None:
     asked = modbus.read_registers(3, 0, 2)
     request = modbus.frame(framing, 9, asked, 77)
-    assert modbus.missing_count(framing, noise) >= 0
+    begin, missing = modbus.sift(framing, request, noise)
+    assert missing >= 0 and begin <= len(noise)
     try:
         words = modbus.words_of(asked, modbus.answer_pdu(framing, request, noise))
     except modbus.BadAnswer as bad:
         assert bad.reason in modbus.FAULTS or bad.reason.startswith(modbus.EXCEPTION)
     else:
         assert len(words) == 2  # 2 bytes of CRC can be hit; an unaltered header of 7 cannot by chance
+
+
+@pytest.mark.parametrize("framing", [modbus.RTU, modbus.TCP])
+def test_an_echo_and_late_answers_are_passed_over(framing: str) -> None:
+    """What came before the answer to this very request: the request itself, another unit's, an earlier one's."""
+    asked = modbus.read_registers(4, 0, 2)
+    request = modbus.frame(framing, 9, asked, 77)
+    answer = answer_to(framing, request, bytes((4, 4, 1, 2, 3, 4)))
+    late = answer_to(framing, modbus.frame(framing, 8, asked, 76), bytes((4, 4, 9, 9, 9, 9)))
+    refused = answer_to(framing, modbus.frame(framing, 8, asked, 75), b"\x84\x02")
+    for before in (request, late, request + late, late + refused, b"\x00\xff" if framing == modbus.RTU else b""):
+        received = b""
+        while True:
+            begin, missing = modbus.sift(framing, request, received)
+            if not missing:
+                break
+            assert len(received) + missing <= len(before + answer)
+            received = (before + answer)[:len(received) + missing]
+        assert received[begin:] == answer, before
+    with pytest.raises(modbus.BadAnswer) as error:
+        modbus.answer_pdu(framing, request, request)
+    assert error.value.reason == "no_answer", "an echo alone is silence"
 
 
 def test_one_flipped_bit_of_an_rtu_answer_is_always_seen() -> None:
@@ -153,8 +176,8 @@ def test_identification_and_file_answers() -> None:
     pdu = bytes((43, 14, 1, 1, 0, 0, 2)) + objects
     answer = answer_to(modbus.RTU, request, pdu)
     for length in range(len(answer)):
-        assert modbus.missing_count(modbus.RTU, answer[:length]) > 0
-    assert modbus.missing_count(modbus.RTU, answer) == 0
+        assert modbus.sift(modbus.RTU, request, answer[:length])[1] > 0
+    assert modbus.sift(modbus.RTU, request, answer) == (0, 0)
     assert modbus.identity_of(modbus.answer_pdu(modbus.RTU, request, answer)) == ({0: b"abc", 1: b"de"}, None)
     asked = modbus.read_file(1, 0, 2)
     request = modbus.frame(modbus.RTU, 1, asked)

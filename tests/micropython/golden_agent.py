@@ -57,6 +57,7 @@ class Port:
     """A line with meters on it, RTU; unit 9 never answers. A register's word depends on the poll and its address."""
 
     framing = "rtu"
+    baud = gap_ms = 0
 
     def __init__(self):
         self.poll = 0
@@ -84,6 +85,12 @@ class Port:
 
     def pause(self, wait_ms):
         pass
+
+    def mark(self):
+        return 0
+
+    def since_ms(self, mark):
+        return 0
 
 
 def signer_of(name):

@@ -68,6 +68,7 @@ class Port:
     """A PZEM that answers function 4, and only that."""
 
     framing = modbus.RTU
+    baud = gap_ms = 0
     registers = (2257, 108, 0, 244, 0, 38, 0, 500, 100, 0)
 
     def clear(self):
@@ -88,6 +89,12 @@ class Port:
         data = self.answer[:count]
         self.answer = self.answer[count:]
         return data
+
+    def mark(self):
+        return 0
+
+    def since_ms(self, mark):
+        return 0
 
 
 line("present", scan.present(Port(), [1]))
