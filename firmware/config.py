@@ -8,6 +8,7 @@ import hashlib
 from collections import namedtuple
 
 from firmware import meters, modbus
+from firmware.agent import Place
 from firmware.wire import cbor
 from firmware.wire.topics import is_area
 

@@ -116,7 +116,8 @@ class MicroBoard:
         except OSError:
             pass  # the poll finds the line closed, and its reading says so
         start_ms, quality = self._clock.now_ms(), self._clock.quality()
-        exchanges = bus.poll(port, duty.unit, duty.requests, duty.attempts, answer_ms, self._transaction)
+        exchanges = bus.poll(port, duty.unit, duty.requests, duty.attempts, answer_ms, self._transaction,
+                             duty.budget_ms)
         self._transaction = self._transaction + len(exchanges) & 0xFFFF
         self._events.append(("words", duty, start_ms, quality, exchanges))
 
