@@ -84,23 +84,26 @@ class Agent:
         self._followed_ms = None  # a wait: when the newest header from the header topic was checked
         self._is_witness_due = light.witnessed is not None  # what was noted before a crash may not have been sent
         self.book = sealing.Book(settings, light.parameters, journal, self.table)
-        self.book.recover(self.outbox)
-        for text in self.book.begin(self._emit):
+        from firmware import recovery  # used once: a board drops it then
+
+        recovery.recover(self.book, self.outbox)
+        for text in recovery.begin(self.book, self._emit):
             self._alarm(text)
         self._schedules = {}
         self._places = {}
         for place in settings.places:
             last_ms = self.book.chains[place.point].last_billing_ms
-            has_details = len(meters.fields_of(place.meter, meters.OTHER)) > 0  # a reading of nothing is none
-            self._schedules[place.point] = Schedule(settings.interval_ms, settings.details_ms if has_details else 0,
-                                                    last_ms, now_ms)
+            details_ms = settings.details_ms
+            if details_ms and not meters.fields_of(place.meter, meters.OTHER):
+                details_ms = 0  # a reading of nothing is none
+            self._schedules[place.point] = Schedule(settings.interval_ms, details_ms, last_ms, now_ms)
             self._places[place.point] = place
         self._plans = {}
 
     def table(self, name):
         """Returns the Meter of a type, loaded once."""
         if name not in self._tables:
-            self._tables[name] = meters.load(name)
+            self._tables[name] = meters.slim(meters.load(name))
         return self._tables[name]
 
     def tick(self, label_ms, wait_ms):

@@ -8,13 +8,13 @@ import hashlib
 from collections import namedtuple
 
 from firmware import meters, modbus
-from firmware.agent import Place
 from firmware.wire import cbor
 from firmware.wire.topics import is_area
 
 Config = namedtuple("Config", (
     "area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
-    "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "buses", "hash", "own"))
+    "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "ntp", "plain_mqtt", "led",
+    "buses", "hash", "own"))
 Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
 BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch", "gap_ms"))  # silence that this meter wants
 
@@ -22,7 +22,7 @@ POINTS = 32  # of one agent: their heads must fit one journal sector
 DAY_S = 86400
 
 # key: (kind, default or None for required, lowest, highest)
-_TOP = {
+_TOP: dict = {
     "area": ("text", None, 1, 32), "genesis": ("text", "genesis.cbor", 1, 4096), "data": ("text", "data", 1, 4096),
     "brokers": ("texts", None, 1, 8), "interval_s": ("number", 60, 1, 3600),
     "seal_every_s": ("number", 60, 1, 3600), "details_every_s": ("number", 900, 0, DAY_S),
@@ -30,6 +30,8 @@ _TOP = {
     "journal_kib": ("number", 16384, 64, 1048576), "keep_frames_days": ("number", 30, 0, 3650),
     "signing_key": ("text", "signing.key", 1, 4096), "tls_cert": ("text", "tls.crt", 0, 4096),
     "tls_key": ("text", "tls.key", 0, 4096), "ca": ("text", "ca.crt", 0, 4096), "bus": ("tables", None, 1, 16),
+    # of boards only: time servers (none named: the brokers' hosts), MQTT without encryption, the pin of a light
+    "ntp": ("texts", [], 0, 4), "plain_mqtt": ("switch", False, 0, 0), "led": ("number", -1, -1, 64),
 }
 _BUS = {
     "port": ("text", None, 1, 4096), "baud": ("number", 0, 0, 1000000), "parity": ("text", "", 0, 1),
@@ -76,12 +78,27 @@ def table(name, own):
 
 
 def places(config):
-    """Returns the points to serve as agent.Place, bus by bus."""
+    """Returns the points to serve as agent.Place, bus by bus, with their whole tables."""
+    return tuple(_places(config, False))
+
+
+def slim_places(config):
+    """Returns the same with tables as an agent keeps them (meters.slim), each type's once."""
+    return tuple(_places(config, True))
+
+
+def _places(config, is_slim):
+    from firmware.agent import Place  # a configuration is read before there is an agent, and goes before it works
+
     found = []
+    tables: dict = {}
     for number in range(len(config.buses)):
         for meter in config.buses[number].meters:
-            found.append(Place(meter.point, number, meter.unit, table(meter.type, config.own), meter.epoch))
-    return tuple(found)
+            if meter.type not in tables:
+                whole = table(meter.type, config.own)
+                tables[meter.type] = meters.slim(whole) if is_slim else whole
+            found.append(Place(meter.point, number, meter.unit, tables[meter.type], meter.epoch))
+    return found
 
 
 def _bus(values, name, points, own):

@@ -6,7 +6,6 @@ through `board.wait` and is handled here, one after the other.
 """
 
 from firmware import agent as agent_module
-from firmware import config as config_module
 from firmware.agent import Agent, Settings, now_s_of
 from firmware.journal import Journal
 from firmware.lightnode import LightNode
@@ -35,12 +34,13 @@ class Runner:
         light = _light_node(board)
         self.journal = Journal(board.device())
         settings = Settings(
-            self.kid, config.area, config_module.places(config), config.interval_s * 1000, config.seal_every_s * 1000,
+            self.kid, config.area, _places(config), config.interval_s * 1000, config.seal_every_s * 1000,
             config.details_every_s * 1000, config.silence_s * 1000, config.window, config.outbox, board.measurement(),
             config.hash)
         self.agent = Agent(settings, light, self.journal, board.signer, board.verify_digest, clock.now_ms())
         if self.agent.book.boot > 1 and not light.height:  # trust was lost, and with it what was signed
             light.keep_silent(clock.now_ms() // 1000)
+        board.forget("config", "own", "recovery", "ring", "wire.genesis")  # what has done its work
         board.log("agent %s, boot %d, area %s: %d points, journal from record %d to %d" % (
             self.kid.hex(), self.agent.book.boot, config.area, len(settings.places), self.journal.first_seq,
             self.journal.next_seq - 1))
@@ -161,6 +161,12 @@ class Runner:
 def run(config, board, clock, stop):
     """Runs one agent until `stop()` is true. config: config.Config; board and clock: see above."""
     Runner(config, board, clock).run(stop)
+
+
+def _places(config):
+    from firmware import config as config_module
+
+    return config_module.slim_places(config)
 
 
 def _light_node(board):

@@ -1,8 +1,9 @@
-"""Makes seal records out of a point's open readings, and a device's whole state out of its journal.
+"""Makes seal records out of a point's open readings.
 
 Every point has a Chain: how high its seals are, which readings are not sealed yet, how far the ledger has acked. The
-Book keeps the chains, the boot counter and the hashes that seals carry. All of it is found again from the journal; what
-would be lost because the ring overwrites it (the head of a quiet point) is written again in time (`keep_heads`).
+Book keeps the chains, the boot counter and the hashes that seals carry. All of it is found again from the journal at
+the next start (recovery.py); what would be lost because the ring overwrites it (the head of a quiet point) is written
+again in time (`keep_heads`).
 """
 
 from firmware import records
@@ -104,57 +105,17 @@ class Book:
         self.next_seq = journal.next_seq
         self.boot = 0
         self.chains = {}
-        self._settings = settings
+        self.settings = settings
         self._slot_ms = parameters["slot_s"] * 1000
         self._late_ms = parameters["late_s"] * 1000
-        self._journal = journal
-        self._table = table
-        self._boot_seq = 0
-        self._configurations = {}  # its first boot -> [measurement, configuration, record number]
-        self._configuration = 0  # the newest's
+        self.journal = journal
+        self.table = table
+        self.boot_seq = 0
+        self.configurations = {}  # its first boot -> [measurement, configuration, record number]
+        self.configuration = 0  # the newest's
         self._first_seen = journal.first_seq
         for place in settings.places:
             self.chains[place.point] = Chain(place.point)
-
-    def recover(self, outbox):
-        """Reads the journal: what is open, sealed and acked. Twice, because an ack stands behind what it acks."""
-        for seq, kind, payload in self._journal.read_all():
-            self._recover_facts(seq, kind, payload)
-        for seq, kind, payload in self._journal.read_all():
-            if kind == records.READING:
-                point, time_ms, is_billing = records.point_and_time(payload)
-                chain = self._chain(point)
-                chain.open.append((seq, time_ms, is_billing))
-                chain.last_ms = time_ms
-                if is_billing:
-                    chain.last_billing_ms = time_ms
-            elif kind == records.SEAL:
-                self._recover_seal(seq, records.decode_seal(payload, seq), outbox)
-        for point in sorted(self.chains):
-            self._recover_head(self.chains[point], outbox)
-
-    def begin(self, emit):
-        """Starts a new boot: its counter, the hashes of this run's program and configuration, and meters that were
-        replaced since the last one are recorded. Returns alarm texts."""
-        texts = []
-        for place in self._settings.places:
-            chain = self.chains[place.point]
-            if place.meter_epoch > chain.known_epoch:
-                chain.turn(emit(records.EPOCH, records.encode_epoch(place.point, place.meter_epoch)), place.meter_epoch)
-            elif place.meter_epoch < chain.known_epoch:
-                texts.append("point %d: its journal is at meter epoch %d, the configuration says %d, which is over" % (
-                    place.point, chain.known_epoch, place.meter_epoch))
-        for point in self.chains:
-            self.chains[point].meter_epoch = self.chains[point].known_epoch
-        self.boot += 1
-        self._boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
-        hashes = [self._settings.measurement, self._settings.configuration]
-        newest = self._configurations.get(self._configuration)
-        if newest is None or newest[:2] != hashes:
-            self._configuration = self.boot
-            payload = records.encode_configuration(self._configuration, hashes[0], hashes[1])
-            self._configurations[self._configuration] = hashes + [emit(records.CONFIGURATION, payload)]
-        return texts
 
     def rising_time(self, point, time_ms):
         """Returns the time for a reading: two of one point never share a millisecond."""
@@ -169,9 +130,9 @@ class Book:
             if chain.base is not None and not is_online:
                 continue  # the loss may yet grow, and a height that is used is used for ever
             is_hasty = is_online and self._is_behind(chain, label_ms)
-            period_ms = self._settings.seal_every_ms if is_online and not is_hasty else self._slot_ms
+            period_ms = self.settings.seal_every_ms if is_online and not is_hasty else self._slot_ms
             while self._may_close(chain, outbox):
-                count = chain.group(label_ms, self._settings.interval_ms, period_ms, self._slot_ms, is_hasty)
+                count = chain.group(label_ms, self.settings.interval_ms, period_ms, self._slot_ms, is_hasty)
                 if not count:
                     break
                 made += self._close(chain, count, emit, outbox, label_ms)
@@ -180,33 +141,33 @@ class Book:
     def keep_heads(self, emit, outbox):
         """Writes again what the ring is about to overwrite; notices what it has overwritten. Returns alarm texts."""
         texts = []
-        first_seq = self._journal.first_seq
+        first_seq = self.journal.first_seq
         if first_seq > self._first_seen:
             self._first_seen = first_seq
             for point in sorted(self.chains):
-                if self._notice_drop(self.chains[point], first_seq, outbox):
+                if self.notice_drop(self.chains[point], first_seq, outbox):
                     texts.append("point %d: the journal is full, its oldest unacked readings are lost; no gateway has "
                                  "acked for too long" % point)
-        risk_seq = self._journal.at_risk_seq
+        risk_seq = self.journal.at_risk_seq
         for point in sorted(self.chains):
             chain = self.chains[point]
             if chain.head_seq is not None and chain.head_seq < risk_seq:
                 chain.head_seq = emit(records.HEAD, records.encode_head(records.Head(
                     point, chain.height, chain.meter_epoch, chain.acked, chain.last_ms or 0, chain.previous)))
-        if self._boot_seq < risk_seq:
-            self._boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
-        for number in sorted(self._configurations):
-            entry = self._configurations[number]
+        if self.boot_seq < risk_seq:
+            self.boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
+        for number in sorted(self.configurations):
+            entry = self.configurations[number]
             if entry[2] < risk_seq:
                 entry[2] = emit(records.CONFIGURATION, records.encode_configuration(number, entry[0], entry[1]))
         return texts
 
     def load(self, outbox):
         """Takes seals from the journal that had no room in the outbox."""
-        for seq, kind, payload in self._journal.read(outbox.begin_load()):
+        for seq, kind, payload in self.journal.read(outbox.begin_load()):
             if kind == records.SEAL:
                 record = records.decode_seal(payload, seq)
-                chain = self._chain(record.point)
+                chain = self.chain(record.point)
                 if record.height > chain.acked and record.height > chain.void:
                     outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
 
@@ -216,7 +177,7 @@ class Book:
         found = None
         if not chain.acked < height <= chain.height:
             raise Refused("wrong_height", chain.height, height)
-        for seq, kind, payload in self._journal.read(0):
+        for seq, kind, payload in self.journal.read(0):
             if kind == records.SEAL:
                 record = records.decode_seal(payload, seq)
                 if record.point == point and record.height == height:
@@ -227,12 +188,12 @@ class Book:
 
     def rebuild(self, sealed):
         """Returns (payload, [reading bytes]) of a seal, byte for byte as before; Refused when records are gone."""
-        for seq, kind, payload in self._journal.read(sealed.seq):
+        for seq, kind, payload in self.journal.read(sealed.seq):
             if seq != sealed.seq or kind != records.SEAL:
                 break
             record = records.decode_seal(payload, seq)
-            readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
-            return self._payload(record, readings), [data for _, data in readings]
+            readings = records.readings_of(self.journal, self.settings.kid, record, self.table)
+            return self.payload(record, readings), [data for _, data in readings]
         raise Refused("readings_missing", sealed.seq, None)
 
     def answers_loss(self, point, first, outbox):
@@ -288,7 +249,7 @@ class Book:
         chain.rest_seq = start_seq
         chain.has_lost = True
 
-    def _chain(self, point):
+    def chain(self, point):
         if point not in self.chains:
             self.chains[point] = Chain(point)
         return self.chains[point]
@@ -297,7 +258,7 @@ class Book:
         """After an outage or a loss few large seals are made, at once: each record written costs an old one."""
         if chain.base is not None or chain.rest_seq is not None:
             return True
-        return bool(chain.open) and label_ms - chain.open[0][1] > BEHIND * self._settings.seal_every_ms
+        return bool(chain.open) and label_ms - chain.open[0][1] > BEHIND * self.settings.seal_every_ms
 
     def _may_close(self, chain, outbox):
         if chain.rest_seq is None:
@@ -308,7 +269,7 @@ class Book:
 
     def _load_open(self, chain):
         start_seq, chain.rest_seq = chain.rest_seq, None
-        for seq, kind, payload in self._journal.read(start_seq):
+        for seq, kind, payload in self.journal.read(start_seq):
             if kind == records.READING:
                 point, time_ms, is_billing = records.point_and_time(payload)
                 if point == chain.point:
@@ -322,10 +283,10 @@ class Book:
         lost = 0 if chain.base is None else chain.height - chain.base
         previous = seal_codec.FIRST_PREVIOUS if lost else chain.previous
         record = records.SealRecord(chain.point, chain.height + 1, lost, chain.epoch_at(first_seq), 0, self.boot,
-                                    self._configuration, first_seq, last_seq - first_seq, count, previous)
+                                    self.configuration, first_seq, last_seq - first_seq, count, previous)
         chain.open = chain.open[count:]
         try:
-            readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
+            readings = records.readings_of(self.journal, self.settings.kid, record, self.table)
         except Refused:
             chain.has_lost = True
             return 0
@@ -336,7 +297,7 @@ class Book:
         if label_ms - last.time_ms > self._late_ms:
             flags |= seal_codec.LATE
         record = records.SealRecord(*record[:4], flags, *record[5:])
-        chain.previous = seal_codec.payload_hash(self._payload(record, readings))
+        chain.previous = seal_codec.payload_hash(self.payload(record, readings))
         seq = emit(records.SEAL, records.encode_seal(record, self.next_seq))
         chain.height += 1
         chain.head_seq = first_seq
@@ -345,13 +306,13 @@ class Book:
         outbox.add(Sealed(chain.point, chain.height, lost, seq, first_seq))
         return 1
 
-    def _payload(self, record, readings):
-        if record.configuration not in self._configurations:
+    def payload(self, record, readings):
+        if record.configuration not in self.configurations:
             raise Refused("damaged", "a configuration", record.configuration)
-        return records.seal_payload(self._settings.kid, record, readings,
-                                    self._configurations[record.configuration])
+        return records.seal_payload(self.settings.kid, record, readings,
+                                    self.configurations[record.configuration])
 
-    def _notice_drop(self, chain, first_seq, outbox):
+    def notice_drop(self, chain, first_seq, outbox):
         """Returns whether the ring took anything of this chain that was needed.
 
         Seals that are gone are not declared lost yet: the ledger may have had them. If it wants them, it says so.
@@ -373,77 +334,9 @@ class Book:
         return is_lost
 
     def _first_unacked(self, chain, outbox, start_seq):
-        for seq, kind, payload in self._journal.read(outbox.unloaded_seq):
+        for seq, kind, payload in self.journal.read(outbox.unloaded_seq):
             if kind == records.SEAL:
                 record = records.decode_seal(payload, seq)
                 if record.point == chain.point and record.height > max(chain.acked, chain.void):
                     return record.first_seq if start_seq is None else min(start_seq, record.first_seq)
         return start_seq
-
-    def _recover_facts(self, seq, kind, payload):
-        if kind == records.ACK:
-            point, height = records.decode_ack(payload)
-            chain = self._chain(point)
-            chain.acked = max(chain.acked, height)
-        elif kind == records.SEAL:
-            record = records.decode_seal(payload, seq)
-            chain = self._chain(record.point)
-            chain.known_epoch = max(chain.known_epoch, record.meter_epoch)
-            self.boot = max(self.boot, record.boot)
-            if record.height > chain.height:
-                chain.height = record.height
-                chain.last_record = record
-                chain.head_seq = record.first_seq
-            if record.lost:
-                chain.void = max(chain.void, record.height - 1)
-        elif kind == records.HEAD:
-            head = records.decode_head(payload)
-            chain = self._chain(head.point)
-            chain.acked = max(chain.acked, head.acked)
-            chain.known_epoch = max(chain.known_epoch, head.meter_epoch)
-            if head.height >= chain.height:
-                chain.height = head.height
-                chain.previous = head.previous
-                chain.last_record = None
-                chain.head_seq = seq
-                chain.last_ms = head.last_ms or None
-        elif kind == records.EPOCH:
-            point, meter_epoch = records.decode_epoch(payload)
-            self._chain(point).turn(seq, meter_epoch)
-        elif kind == records.BOOT:
-            self.boot = max(self.boot, records.decode_boot(payload))
-        elif kind == records.CONFIGURATION:
-            number, measurement, configuration = records.decode_configuration(payload)
-            self._configurations[number] = [measurement, configuration, seq]
-            self._configuration = max(self._configuration, number)
-            self.boot = max(self.boot, number)
-            if len(self._configurations) > CONFIGURATIONS:
-                self._configurations.pop(min(self._configurations))
-
-    def _recover_seal(self, seq, record, outbox):
-        chain = self._chain(record.point)
-        if record.height > chain.acked and record.height <= chain.void:
-            return  # given up: its readings are open again, or sealed under a later height
-        last_seq = record.first_seq + record.span
-        chain.open = [item for item in chain.open if item[0] > last_seq or item[0] < record.first_seq]
-        if record.height > chain.acked:
-            outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
-
-    def _recover_head(self, chain, outbox):
-        is_readable = chain.acked <= chain.height
-        chain.height = max(chain.height, chain.acked)
-        if chain.last_record is not None:
-            record, chain.last_record = chain.last_record, None
-            try:
-                readings = records.readings_of(self._journal, self._settings.kid, record, self._table)
-                chain.previous = seal_codec.payload_hash(self._payload(record, readings))
-            except Refused:
-                is_readable = False
-        if not is_readable:  # the next seal cannot link to this one: a height is given up in between
-            chain.base = chain.height
-            chain.height += 1
-            chain.has_lost = True
-        self._notice_drop(chain, self._journal.first_seq, outbox)
-        if len(chain.open) > OPEN_READINGS:
-            chain.rest_seq = chain.open[OPEN_READINGS][0]
-            chain.open = chain.open[:OPEN_READINGS]

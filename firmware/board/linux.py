@@ -167,6 +167,9 @@ class LinuxBoard:
         """Ends a `wait` from another thread or a signal handler."""
         self._inbox.put(("woken",))
 
+    def forget(self, *names: str) -> None:
+        """A board drops modules that have done their work; there is room for them here."""
+
     def log(self, text: str) -> None:
         self._say(time.strftime("%Y-%m-%d %H:%M:%S ", time.gmtime(self._clock.now_ms() // 1000)) + text)
 

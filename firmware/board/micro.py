@@ -94,6 +94,10 @@ class MicroBoard:
         self._events.clear()
         return events
 
+    def forget(self, *names):
+        """Drops modules of `firmware` that have done their work: RAM is worth more than the time to load them again."""
+        drop(*names)
+
     def log(self, text):
         self._say(stamp(self._clock.now_ms()) + " " + text)
 

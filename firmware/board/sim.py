@@ -9,11 +9,10 @@ import json
 import os
 
 import firmware
-from firmware import config as config_module
-from firmware import main
-from firmware.board.micro import MicroBoard, exists, read_file, stamp
+from firmware import modbus
+from firmware.board.micro import MicroBoard, drop, exists, read_file, stamp
 from firmware.board.micro_link import parse_url
-from firmware.board.micro_port import TcpPort
+from firmware.board.micro_port import open_port
 from firmware.crypto import p256
 from firmware.crypto.signer import SoftwareSigner
 from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE
@@ -110,9 +109,11 @@ class SimBoard(MicroBoard):
                     os.remove(folder + "/" + name)
 
     def open_port(self, line, clock):
-        if not line.port.startswith("tcp://"):
-            raise config_module.BadConfig("bus", "this board's meters speak tcp:// only")
-        return TcpPort(line.port[len("tcp://"):], line.gap_ms // clock.speed)
+        if not modbus.is_network(line.port):
+            from firmware.config import BadConfig
+
+            raise BadConfig("bus", "this board's meters speak tcp:// or rtu+tcp:// only")
+        return open_port(line, clock.speed)
 
     def put_away(self):
         """Gives the journal's file back; the board is of no more use."""
@@ -122,6 +123,8 @@ class SimBoard(MicroBoard):
 
 def load_config(folder):
     """Returns the Config of the folder's meter.json; BadConfig names the key."""
+    from firmware import config as config_module
+
     path = folder + "/" + CONFIG_NAME
     try:
         with open(path) as file:
@@ -141,6 +144,9 @@ def load_config(folder):
 def run(folder, clock, stop, say=print):
     """Runs the agent of a folder until `stop()`; BadConfig, OSError or Refused when it cannot start."""
     settings = load_config(folder)
+    drop("config", "own")
+    from firmware import main
+
     board = SimBoard(settings, folder, clock, say)
     try:
         main.run(settings, board, clock, stop)

@@ -5,6 +5,7 @@ TYPES. Names are OBIS codes without medium, channel and tail (wire.md); "x." and
 """
 
 import hashlib
+import sys
 from collections import namedtuple
 
 from firmware.decode import WORDS
@@ -47,8 +48,18 @@ def load(name):
     for label, name_, unit, function, address, kind, numerator, denominator, is_billing in table.FIELDS:
         fields.append(field(label, name_, unit, function, address, kind, table.ORDER, numerator, denominator,
                             BILLING if is_billing else OTHER, table.BOUNDS, specials.get(kind)))
+    sys.modules.pop("firmware.meters." + name, None)  # a board has no room for it twice
+    delattr(sys.modules["firmware.meters"], name)
     return Meter(name, table.MAKER, table.MODEL, tuple(fields), table.LIMITS[0], table.LIMITS[1], table.LIMITS[2],
                  table.SERIAL[0], table.SERIAL[1], table.BOUNDS[0], table.NUMBER, table.IDENTITY)
+
+
+def slim(meter):
+    """Returns a shipped table as an agent keeps it: the fields of the frequent polls only, and none of its facts."""
+    if meter.type not in TYPES:
+        return meter
+    return Meter(meter.type, None, None, fields_of(meter, BILLING), meter.max_registers, meter.max_hole, meter.gap_ms,
+                 meter.baud, meter.parity, meter.max_power_w, None, None)
 
 
 def field(label, name, unit, function, address, kind, order, numerator, denominator, group, bounds, special=None):
@@ -66,7 +77,9 @@ def field(label, name, unit, function, address, kind, order, numerator, denomina
 
 
 def fields_of(meter, group):
-    """Returns the fields of one group, in the table's order."""
+    """Returns the fields of one group, in the table's order; what `slim` left out is loaded anew each time."""
+    if group != BILLING and meter.maker is None:
+        meter = load(meter.type)
     return tuple([field for field in meter.fields if field.group == group])
 
 
