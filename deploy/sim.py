@@ -6,6 +6,7 @@ import argparse
 
 from deploy.clock import open_clock
 from sim_hardware import command, device_command
+from sim_hardware.board import command as board_command
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -19,3 +20,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     device_command.add_arguments(device)
     device.add_argument("--clock", help=argparse.SUPPRESS)
     device.set_defaults(run=lambda args: device_command.run(args, open_clock(args.clock)))
+    board = devices.add_parser("board", help="an ESP32 as esptool and mpremote see it, with its errors")
+    board_command.add_arguments(board)
+    board.set_defaults(run=board_command.run)

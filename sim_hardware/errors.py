@@ -6,6 +6,7 @@ REASONS = {
     "truth": "a truth file cannot be read or was written by other meters",
     "listen": "a port or pseudo-terminal cannot be opened",
     "device": "a simulated control device cannot be made or altered so",
+    "board": "a simulated board cannot be made, or lacks what its prompt needs",
     "fault": "a fault is not known or does not fit the bus",
 }
 
