@@ -18,7 +18,7 @@ from deploy import enroll
 from deploy.clock import open_clock
 from deploy.meter_file import set_epoch
 from deploy.operator import Outcome, Person
-from firmware import config, meters
+from firmware import agent, config, meters
 from firmware.board import linux
 from firmware.wire import cbor, transaction
 from firmware.wire.errors import Refused
@@ -86,7 +86,7 @@ def _send_operator(args: argparse.Namespace, body: list) -> Outcome:
     return person.submit(enroll.area_name(args.area_folder), signed, enroll.area_brokers(args.area_folder))
 
 
-def _make_body(args: argparse.Namespace, settings: config.Config, place: config.Place) -> list:
+def _make_body(args: argparse.Namespace, settings: config.Config, place: agent.Place) -> list:
     if args.old is None:
         raise ValueError("--old WH/WH: the old meter's last registers (--old read, while it is still on the bus)")
     if args.old == args.start == READ:
@@ -97,7 +97,7 @@ def _make_body(args: argparse.Namespace, settings: config.Config, place: config.
             place.meter.model if args.model is None else args.model, args.serial, *start]
 
 
-def _registers(text: str, option: str, settings: config.Config, place: config.Place) -> tuple[int | None, int | None]:
+def _registers(text: str, option: str, settings: config.Config, place: agent.Place) -> tuple[int | None, int | None]:
     """Import and export in Wh, as written or read; None for a register that the meter has not."""
     names = [field.name for field in place.meter.fields]
     if text == READ:

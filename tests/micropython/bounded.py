@@ -13,7 +13,7 @@ make it a board's:
    KiB, which gives about the recursion depth of the stock build.
 
 Where code stays in flash, as on a board with ROMFS, it may take no heap. 1.29 has VfsRom itself and needs no change:
-run.mjs maps an image that deploy/romfs.py made. 1.27 has not; there `_keep_in_flash` sends to memory outside the heap
+run.mjs maps an image that firmware/romfs.py describes. 1.27 has not; there `_keep_in_flash` sends to memory outside the heap
 what a board's loader would use where it lies: bytecode, names, and the letters of str and bytes. (The two agree.)
 
 Functions have no names here and are found by what they contain, exactly once each or not at all. Inputs are pinned by
@@ -33,7 +33,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import romfs
+from firmware import romfs
 from tests import needs
 from tests.house.micropython_lint import board_files
 from tests.micropython.interpreter import ROOT, Options
@@ -293,8 +293,15 @@ def compile_all(folder: Path) -> Compiled:
                     folder / "image.romfs")
     shutil.copytree(made.lib, folder / "flash")
     shutil.copytree(made.firmware, folder / "flash" / "firmware")
-    made.image.write_bytes(romfs.make_image(folder / "flash"))
+    made.image.write_bytes(image_of(folder / "flash"))
     return made
+
+
+def image_of(folder: Path) -> bytes:
+    """A ROMFS image of all files in a folder."""
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*.*"))}
+    rows = [(name, len(data)) for name, data in files.items()]
+    return (romfs.index(rows) + b"".join(files.values())).ljust(romfs.size_of(rows), b"\0")
 
 
 if __name__ == "__main__":
