@@ -1,10 +1,12 @@
 """Makes signatures for an agent from a private scalar, behind the interface that every signer of ours has.
 
     public_key() -> 65 bytes          0x04, x, y
-    sign_digest(h32) -> 64 bytes      r || s over a SHA-256 digest, s <= n/2
-    deterministic: bool               same digest, same bytes (a secure element draws its nonces: False)
+    sign_digest(h32) -> 64 bytes      r || s over a SHA-256 digest; ValueError for another length
+    deterministic: bool               same digest, same bytes; a secure element draws its nonces: False
 
-`SoftwareSigner` is for boards without a secure element; where OpenSSL is at hand, `openssl.OpenSSLSigner` replaces it.
+A secure element may give s in either half (wire/cose.py writes the low one), take its time, and raise OSError.
+`SoftwareSigner` is for boards without one; where OpenSSL is at hand, `openssl.OpenSSLSigner` replaces it. Both are
+deterministic and give s <= n/2. What each protects against, and what not: docs/signing.md.
 """
 
 try:

@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from tests.bench import deciding, receiving, trading, verifying, written
+from tests.bench import deciding, receiving, signing, trading, verifying, written
 from tests.bench.measure import ROUNDS, Outcome, cores, reference_name
 
 ROWS: dict[str, Callable[[int], list[Outcome]]] = {
@@ -20,6 +20,7 @@ ROWS: dict[str, Callable[[int], list[Outcome]]] = {
     "7": deciding.decide,
     "7-signed": deciding.decide_signed,
     "14": trading.order,
+    "15": signing.sign,
     "written": written.write,
 }
 

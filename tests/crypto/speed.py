@@ -22,7 +22,8 @@ try:
     import js  # type: ignore[import-not-found]  # Node's, in MicroPython's WebAssembly port
 
     def now_us():
-        return js.process.cpuUsage().user
+        used = js.process.cpuUsage()
+        return used.user + used.system  # the sum is exact, how it is divided between the two is not
 except ImportError:
     js = None
 
@@ -112,8 +113,8 @@ def main(rounds, has_yardsticks):
             ("jacobian sign", lambda: yardsticks.sign(D, H, yardsticks.jacobian), 8)]
     if has_yardsticks:
         work.append(("naive sign", lambda: yardsticks.sign(D, H, yardsticks.naive), 1))
-    print("reductions 2k", max(reductions(comb_2k)))
-    print("reductions 8k", max(reductions(comb_8k)))
+    print("reductions 2k:", max(reductions(comb_2k)))
+    print("reductions 8k:", max(reductions(comb_8k)))
     for name, one, _ in work:
         if "sign" in name and one() != expected:
             raise ValueError(name + " signs otherwise")
@@ -126,7 +127,7 @@ def main(rounds, has_yardsticks):
                 work[i][1]()
             times[i].append((now_us() - began) // repeats)
     for i in range(len(work)):
-        print(work[i][0] + " ms", " ".join(["%d.%03d" % (us // 1000, us % 1000) for us in times[i]]))
+        print(work[i][0] + ":", " ".join(["%d.%03d" % (us // 1000, us % 1000) for us in times[i]]))
 
 
 if __name__ == "__main__":
