@@ -19,15 +19,28 @@ READ_BYTES = 1024
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
-def parse_url(url):
-    """Returns (is TLS, host, port) of mqtts://HOST:PORT; ValueError says what is wrong."""
+def parse_url(url, allows_plain=False):
+    """Returns (is TLS, host, port) of mqtts://HOST:PORT; ValueError says what is wrong.
+
+    mqtt:// is for this machine only, or, where the settings say so (plain_mqtt), for a private network.
+    """
     scheme, _, address = url.partition("://")
     host, _, port = address.rpartition(":")
     if scheme not in ("mqtts", "mqtt") or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise ValueError("expected mqtts://HOST:PORT")
-    if scheme == "mqtt" and host not in LOOPBACK:
+    if scheme == "mqtt" and host not in LOOPBACK and not (allows_plain and is_private(host)):
         raise ValueError("mqtt:// is without encryption and only for this machine: use mqtts://")
     return scheme == "mqtts", host, int(port)
+
+
+def is_private(host):
+    """Tells whether a host is an address of a private network (RFC 1918), or a name in one (.local, .lan)."""
+    if host.endswith((".local", ".lan")):
+        return True
+    parts = host.split(".")
+    if len(parts) != 4 or [part for part in parts if not part.isdigit()]:
+        return False
+    return parts[0] == "10" or parts[:2] == ["192", "168"] or (parts[0] == "172" and 16 <= int(parts[1]) < 32)
 
 
 class Link:
@@ -35,6 +48,8 @@ class Link:
 
     monotonic_ms: a function; inbox: a list that gets the events; receive_limit: bytes of the largest message kept.
     """
+
+    allows_plain = False
 
     def __init__(self, urls, files, client_id, subscriptions, will, inbox, log, monotonic_ms, receive_limit):
         self._urls = urls
@@ -52,7 +67,7 @@ class Link:
         self._last_problem = ""
         for url in urls:
             if url.startswith("mqtt://"):
-                log("broker %s: WITHOUT ENCRYPTION, for trials on this machine only" % url)
+                log("broker %s: WITHOUT ENCRYPTION" % url)
 
     def publish(self, topic, payload, token):
         """Hands a message to the broker with QoS 1; `token` comes back in `published`. Lost when the link is down."""
@@ -93,7 +108,7 @@ class Link:
     def _connect(self):
         url = self._urls[self._retry.index]
         try:
-            is_secure, host, port = parse_url(url)
+            is_secure, host, port = parse_url(url, self.allows_plain)
             self._socket = socket.socket()
             self._socket.settimeout(CONNECT_S)
             self._socket.connect(socket.getaddrinfo(host, port)[0][-1])

@@ -14,7 +14,8 @@ ONLY_CPYTHON = ("board/linux.py", "board/linux_bus.py", "board/linux_link.py", "
 # On an ESP32 board; anything else is imported inside try/except ImportError, with a substitute.
 MODULES = frozenset((
     "array", "asyncio", "binascii", "collections", "errno", "esp32", "gc", "hashlib", "io", "json", "machine",
-    "micropython", "network", "os", "random", "re", "select", "socket", "ssl", "struct", "sys", "time"))
+    "micropython", "network", "ntptime", "os", "random", "re", "romvfs", "select", "socket", "ssl", "struct", "sys",
+    "time", "vfs"))
 
 NAMES = dict.fromkeys((
     "FileNotFoundError", "FileExistsError", "ConnectionError", "ConnectionResetError", "TimeoutError",

@@ -19,6 +19,7 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     "firmware.meters": ("firmware.wire", "firmware.decode"),
     "firmware.board": ("firmware",),
     "firmware.main": ("firmware",),
+    "firmware.boot": ("firmware.board",),  # hands over to the slot it has mounted
     "firmware": ("firmware.wire", "firmware.crypto", "firmware.meters"),
     # the gateway: of firmware the contract and the signers, no more
     "gateway.ingest": ("firmware.wire", "firmware.crypto"),
@@ -44,8 +45,8 @@ WIRE_MODULES = ("struct", "hashlib", "binascii", "collections", "micropython", "
 # Pure: values in, values or duties out. Rooms and files, then what in them does I/O or owns a thread.
 PURE = ("firmware", "gateway.consensus", "gateway.contracts", "gateway.market", "gateway.dispatch", "gateway.ingest",
         "gateway.ledger.block", "gateway.ledger.tree", "gateway.api.views")
-NOT_PURE = ("firmware.main", "firmware.board", "firmware.crypto.openssl", "gateway.ingest.evidence",
-            "gateway.ingest.mqtt", "gateway.ingest.pulse", "gateway.ingest.stream",
+NOT_PURE = ("firmware.main", "firmware.boot", "firmware.romvfs", "firmware.board", "firmware.crypto.openssl",
+            "gateway.ingest.evidence", "gateway.ingest.mqtt", "gateway.ingest.pulse", "gateway.ingest.stream",
             "gateway.ingest.storing", "gateway.ingest.ingest", "gateway.ingest.checker", "gateway.dispatch.pull")
 # Clocks, chance, files, sockets, threads, processes and logs come in from outside or not at all.
 IMPURE_MODULES = ("time", "random", "secrets", "socket", "ssl", "select", "selectors", "threading", "asyncio",
