@@ -14,12 +14,12 @@ import asyncio
 import logging
 import sys
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send
+from gateway.worker import Worker
 from gateway.writing import Votes, Writer
 
 logger = logging.getLogger("gridseal.driver")
@@ -76,8 +76,8 @@ class Rooms(Protocol):
     def send_all(self, sends: Sequence[Send]) -> None:
         """Consensus messages, each to one peer or to all; they leave at once."""
 
-    async def judge(self, check: Check) -> str | None:
-        """None = a good batch; else the reason why it is not."""
+    def judge(self, check: Check) -> str | None | Awaitable[str | None]:
+        """None = a good batch; else the reason why it is not; or, where that takes a while, what comes to say so."""
 
     def execute(self, decision: Decision) -> Any:
         """One database transaction; what came out, with `n`, `heads`, `state_root`, `deadline_s`."""
@@ -112,7 +112,7 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self.failed: asyncio.Future[None] = self._loop.create_future()
         self.alarms: deque[str] = deque(maxlen=ALARMS)
-        self.ledger_pool = ThreadPoolExecutor(1, "ledger")
+        self._ledger = Worker("ledger")
         self._writer = Writer(votes, rooms.compacted)
         self._inbox: list[bytes] = []
         self._header_votes: list[bytes] = []  # of others
@@ -126,7 +126,7 @@ class Driver:
         self._last_executed = last_executed
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._is_timer_due = False
+        self._is_calling = False  # what comes of a call may be another one
         self._behind: Behind | None = None
         self._is_stopped = False
 
@@ -183,7 +183,7 @@ class Driver:
 
     async def in_ledger(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs something in the ledger's thread, behind what waits there."""
-        return await self._loop.run_in_executor(self.ledger_pool, function, *arguments)
+        return await self._loop.run_in_executor(self._ledger, function, *arguments)
 
     async def stop(self) -> None:
         """Ends tasks and threads; what is being written is written."""
@@ -195,7 +195,7 @@ class Driver:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._writer.stop()
-        await self._loop.run_in_executor(None, self.ledger_pool.shutdown)
+        await self._loop.run_in_executor(None, self._ledger.shutdown)
 
     # duties
 
@@ -216,10 +216,15 @@ class Driver:
         except Exception as error:
             self._fail(error)
             return
-        self._take(ready)
-        if not self._is_timer_due:
-            self._is_timer_due = True
-            self._loop.call_soon(self._arm)
+        if self._is_calling:
+            self._take(ready)
+            return
+        self._is_calling = True
+        try:
+            self._take(ready)
+        finally:
+            self._is_calling = False
+        self._arm()
 
     def _take(self, ready: Ready) -> None:
         if any(ready):
@@ -283,7 +288,7 @@ class Driver:
             self._rooms.send_all(sends)
         for ready in group:
             for check in ready.check:
-                self.spawn(self._check(check), "check")
+                self._check(check)
             for decision in ready.decided:
                 self._put_job(decision)
             for certified in ready.certified:
@@ -301,8 +306,17 @@ class Driver:
             logger.error("alarm: %s", text)
             self.alarms.append(text)
 
-    async def _check(self, check: Check) -> None:
-        reason = await self._rooms.judge(check)
+    def _check(self, check: Check) -> None:
+        found = self._rooms.judge(check)
+        if found is None or isinstance(found, str):
+            self._checked(check, found)
+        else:
+            self.spawn(self._wait_for(check, found), "check")
+
+    async def _wait_for(self, check: Check, found: Awaitable[str | None]) -> None:
+        self._checked(check, await found)
+
+    def _checked(self, check: Check, reason: str | None) -> None:
         if reason:
             logger.warning("batch %s refused: %s", check.digest.hex()[:16], reason)
         self._call(lambda now: self._replica.checked(check.digest, reason, now))
@@ -353,7 +367,7 @@ class Driver:
         self._forget_jobs(jobs)
         if certificates or decision:
             self._is_in_ledger = True
-            self.ledger_pool.submit(self._make_visit, certificates, decision)
+            self._ledger.post(partial(self._make_visit, certificates, decision))
 
     def _forget_jobs(self, count: int) -> None:
         for _ in range(count):
@@ -420,7 +434,6 @@ class Driver:
 
     def _arm(self) -> None:
         """Sets the timer to the earlier of the two times at which the replica wants to be asked."""
-        self._is_timer_due = False
         if self._is_stopped or self.failed.done():
             return
         label_ms, wait_ms = self._replica.wake()

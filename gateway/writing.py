@@ -8,8 +8,9 @@ sends the next ones to the thread, until TRUSTED_AFTER of them in a row were qui
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
+
+from gateway.worker import Worker
 
 QUICK_S = 0.001  # as long as twenty signatures take to check
 TRUSTED_AFTER = 16
@@ -30,7 +31,7 @@ class Writer:
         """replaced: called where the new file was made, once it is durable."""
         self._votes, self._replaced = votes, replaced
         self._loop = asyncio.get_running_loop()
-        self._pool = ThreadPoolExecutor(1, "votes")
+        self._pool = Worker("votes")
         self._quick_after = TRUSTED_AFTER  # quick writes in the thread until the loop writes by itself
         self.commits = 0  # synchronised writes
         self.is_disk_lost = False  # a write failed: nothing more may be written
@@ -66,7 +67,7 @@ class Writer:
             error = self.put(compact, records)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(then, error)
-        self._pool.submit(work)
+        self._pool.post(work)
 
     async def stop(self) -> None:
         """What is being written is written."""

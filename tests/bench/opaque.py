@@ -56,7 +56,7 @@ class Rooms:
     def send_all(self, sends: Sequence[Send]) -> None:
         self.transport.send_all(CONSENSUS, sends)
 
-    async def judge(self, check: Check) -> str | None:
+    def judge(self, check: Check) -> str | None:
         return None
 
     def execute(self, decision: Decision) -> Done:
