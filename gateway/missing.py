@@ -146,8 +146,9 @@ class Missing:
             check(fields.height == height + 1, "wrong_height", height + 1, fields.height)
             check(fields.previous == previous, "wrong_parent", previous, fields.previous)
             if certificate:
+                epoch = ledger.epoch_at(channel, fields.height)
                 certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header,
-                                                    ledger.members, ledger.epoch, channel, ledger.chain_id,
+                                                    ledger.members_of(epoch), epoch, channel, ledger.chain_id,
                                                     verify_digest)
             height, previous = fields.height, header_codec.hash_of(found.header)
         return height, previous
@@ -244,8 +245,10 @@ class Missing:
         try:
             check(block.decode(data).header == header, "wrong_header", header, data[4:84])
             ledger = self._ledger
-            certificate_codec.check_certificate(certificate_codec.decode(certificate), header, ledger.members,
-                                                ledger.epoch, channel, ledger.chain_id, verify_digest)
+            epoch = ledger.epoch_at(channel, height)
+            certificate_codec.check_certificate(certificate_codec.decode(certificate), header,
+                                                ledger.members_of(epoch), epoch, channel, ledger.chain_id,
+                                                verify_digest)
         except Refused as refused:
             logger.error("a false certificate for %s %d: %s", channel, height, refused)
             return

@@ -22,7 +22,7 @@ from firmware.wire import cose
 from firmware.wire import seal as seal_codec
 from firmware.wire import state as state_codec
 from firmware.wire.errors import Refused
-from gateway.contracts import calendar, seals, transactions
+from gateway.contracts import calendar, seals, transactions, validators
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 _ARRAY_OF_7 = 0x87  # a transaction's payload is a CBOR array of 7, a seal's one of 17: the first byte tells
@@ -41,6 +41,7 @@ class Result(NamedTuple):
 def apply_block(state: State, context: BlockContext, items: Sequence[bytes],
                 check_signature: CheckSignature) -> list[Result]:
     """Does what is due at the block's time, then executes the items in order; never raises for what an item holds."""
+    validators.begin_epoch(state, context)
     calendar.advance(state, context)
     return [apply_item(state, context, item, check_signature) for item in items]
 

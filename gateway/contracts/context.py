@@ -1,7 +1,9 @@
 """Makes the world of one block for the rules: what they may read besides the item itself. No clock, no chance."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
+
+from firmware.wire.certificate import Member
 
 MARKED = 256  # a result code from here on is 256 + mark bits; below, 0 is accepted and the rest are reasons
 
@@ -49,6 +51,9 @@ class BlockContext(NamedTuple):
     verify_digest: VerifyDigest  # for the requests that transactions carry
     member_keys: Mapping[bytes, bytes] = {}  # public key by kid: replicas send transactions without being enrolled
     previous_hash: bytes = bytes(32)  # of the header before this block, which nobody chose alone
+    members: Sequence[Member] = ()  # of the block's epoch
+    epoch: int = 0
+    epoch_base: int = 0  # sequence number after which the epoch began
 
 
 def marks_of(code: int) -> tuple[str, ...]:

@@ -8,10 +8,22 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from firmware.wire import cbor, cose, device, state, trading, transaction
+from firmware.wire import validators as wire_validators
 from firmware.wire.errors import check
 from firmware.wire.state import AgentRecord
 from firmware.wire.transaction import Transaction
-from gateway.contracts import bids, devices, leaving, money, orders, registry, replacement, rulesets, settlement
+from gateway.contracts import (
+    bids,
+    devices,
+    leaving,
+    money,
+    orders,
+    registry,
+    replacement,
+    rulesets,
+    settlement,
+    validators,
+)
 from gateway.contracts.context import BlockContext, CheckSignature, State
 
 
@@ -70,4 +82,5 @@ RULES: dict[int, Rule] = {
     device.CERTIFY: Rule(("laboratory",), devices.certify),
     device.ENDORSE: Rule(("manufacturer", "regulator"), devices.endorse),
     device.REPORT: Rule(("replica",), devices.report),
+    wire_validators.CHANGE: Rule((wire_validators.ROLE,), validators.change),
 }

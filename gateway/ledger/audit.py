@@ -11,7 +11,7 @@ from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire import merkle
 from firmware.wire.errors import Refused
-from gateway.contracts import accounts
+from gateway.contracts import accounts, validators
 from gateway.contracts.apply import apply_items
 from gateway.contracts.context import BlockContext
 from gateway.contracts.registry import apply_genesis
@@ -89,7 +89,8 @@ def check_links(reader: Reader, channel: str, height: int, header_hash: bytes, f
         found = header_codec.hash_of(whole.header)
         if found != header_hash:
             raise Damaged(place, header_hash, found)
-        expected = reader.meta(channel, at, whole.results, header_codec.decode_meta(whole.meta).state_root)
+        named = header_codec.decode_meta(whole.meta)
+        expected = reader.meta(channel, at, whole.results, named.state_root, named.next_set)
         if whole.meta != expected:
             raise Damaged(place, expected, whole.meta)
         certificate = reader.certificate(channel, at)
@@ -105,8 +106,9 @@ def check_links(reader: Reader, channel: str, height: int, header_hash: bytes, f
 def check_certificate(reader: Reader, channel: str, height: int, header: bytes, certificate: bytes) -> None:
     """Damaged unless the certificate is the set's for this header."""
     try:
-        certificate_codec.check_certificate(certificate_codec.decode(certificate), header, reader.members, reader.epoch,
-                                            channel, reader.chain_id, verify_digest)
+        epoch = reader.epoch_at(channel, height)
+        certificate_codec.check_certificate(certificate_codec.decode(certificate), header, reader.members_of(epoch),
+                                            epoch, channel, reader.chain_id, verify_digest)
     except Refused as refusal:
         raise Damaged(f"table certificates, {channel} height {height}", "a certificate", str(refusal)) from refusal
 
@@ -155,9 +157,12 @@ def _check_executed(reader: Reader, tree: StateTree, channel: str, height: int) 
     place = f"table blocks, {channel} height {height}"
     if codes != whole.results:
         raise Damaged(place, codes, whole.results)
-    named = header_codec.decode_meta(whole.meta).state_root
-    if tree.root() != named:
-        raise Damaged(place, named, tree.root())
+    meta = header_codec.decode_meta(whole.meta)
+    if tree.root() != meta.state_root:
+        raise Damaged(place, meta.state_root, tree.root())
+    coming = validators.next_set(Draft(tree))
+    if meta.next_set != (None if coming is None else certificate_codec.member_lists(coming)):
+        raise Damaged(place, coming, meta.next_set)
     for index in range(1, len(codes) + 1):
         found = reader.seal_at(channel, height, index)
         if found is not None and found.readings is not None and merkle.root(found.readings) != found.seal.root:

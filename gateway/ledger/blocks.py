@@ -46,18 +46,47 @@ class Blocks:
         facts = genesis_codec.decode(genesis)
         self.channels: tuple[str, ...] = facts.channels
         self.parameters: dict[str, int] = facts.parameters
-        self.members = facts.members
+        self.genesis_members = facts.members
         self.speed: int = facts.speed
         self.created_s: int = facts.created_s
         self._parameters_hash = genesis_codec.parameters_hash(facts.parameters)
-        self._set_hash = certificate_codec.set_hash(facts.members)
-        self._member_keys = {member.kid: member.public_key for member in facts.members}
         base = store.get("facts", records.BASE)
         self.base = records.Base(0, 0, b"", ()) if base is None else records.decode_base(base)
-        self.epoch = 0  # validator changes are to come; the genesis' set is epoch 0
+        self._read_epochs()
 
     def close(self) -> None:
         self.store.close()
+
+    # Epochs.
+
+    def _read_epochs(self) -> None:
+        """Makes what is known of the sets of validators; the genesis' set is epoch 0."""
+        data = self.store.get("facts", records.EPOCHS)
+        first = records.Epoch(0, 0, (), certificate_codec.member_lists(self.genesis_members), b"", ())
+        self.epochs = [first] if data is None else records.decode_epochs(data)
+        self._sets = [certificate_codec.decode_members(epoch.rows) for epoch in self.epochs]
+        self._set_hashes = [certificate_codec.set_hash(members) for members in self._sets]
+
+    @property
+    def epoch(self) -> int:
+        """The newest epoch: of the next block."""
+        return self.epochs[-1].number
+
+    @property
+    def members(self) -> list[certificate_codec.Member]:
+        """The newest epoch's set."""
+        return self._sets[-1]
+
+    def members_of(self, epoch: int) -> list[certificate_codec.Member]:
+        """The set of an epoch."""
+        return self._sets[epoch]
+
+    def epoch_at(self, channel: str, height: int) -> int:
+        """The epoch of a block; of one to come, the newest."""
+        for epoch in reversed(self.epochs):
+            if height > dict(epoch.heights).get(channel, -1):
+                return epoch.number
+        return 0
 
     # Where the chain stands.
 
@@ -185,14 +214,21 @@ class Blocks:
 
     def context(self, channel: str, height: int, time_s: int, previous_hash: bytes) -> BlockContext:
         """What the contracts may know of a block."""
+        epoch = self.epoch_at(channel, height)
+        keys = {member.kid: member.public_key for member in self._sets[epoch]}
         return BlockContext(channel, height, time_s, self.parameters, self.chain_id, self.created_s, self.channels,
-                            tuple(self._member_keys), verify_digest, self._member_keys, previous_hash)
+                            tuple(keys), verify_digest, keys, previous_hash, self._sets[epoch], epoch,
+                            self.epochs[epoch].base)
 
-    def meta(self, channel: str, height: int, codes: Sequence[int], state_root: bytes) -> bytes:
-        """Leaf 0 of a block with these result codes."""
+    def meta(self, channel: str, height: int, codes: Sequence[int], state_root: bytes,
+             next_set: list | None = None) -> bytes:
+        """Leaf 0 of a block with these result codes; next_set: of the next epoch, once it is in force."""
+        epoch = self.epoch_at(channel, height)
+        own = self._set_hashes[epoch]
+        named = own if next_set is None else certificate_codec.set_hash(certificate_codec.decode_members(next_set))
         return header_codec.encode_meta(header_codec.Meta(
-            header_codec.VERSION, channel, self.chain_id, self.epoch, height, len(codes),
-            header_codec.results_hash(codes), state_root, self._set_hash, self._set_hash, None, self._parameters_hash))
+            header_codec.VERSION, channel, self.chain_id, epoch, height, len(codes),
+            header_codec.results_hash(codes), state_root, own, named, next_set, self._parameters_hash))
 
     # Ways through the tables.
 

@@ -17,10 +17,11 @@ from typing import NamedTuple, Self
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import certificate as certificate_codec
 from firmware.wire import cose, merkle, seal
+from firmware.wire import epochs as epochs_codec
 from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import NUMBERS, Refused, check
-from gateway.contracts import calendar
+from gateway.contracts import calendar, validators
 from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted
 from gateway.ledger import audit, block, history, proofs, records, snapshot
@@ -98,6 +99,7 @@ class Ledger(Reader):
                 channel, view, time_s, items = batch
                 outcome = self._execute(n, channel, view, time_s, [bytes(item) for item in items])
             self._put_stand()
+            self._end_epoch()
         self._take_snapshot()
         return outcome
 
@@ -125,6 +127,7 @@ class Ledger(Reader):
             check(self._tree.root() == state_root, "wrong_state", state_root, self._tree.root())
             self._stand = self._stand._replace(n=n)
             self._put_stand()
+            self._end_epoch()
         self._take_snapshot()
         return outcomes
 
@@ -139,11 +142,20 @@ class Ledger(Reader):
         snapshot.check_headers(headers, list(heads))
         tree = StateTree(pairs)
         check(tree.root() == state_root, "wrong_state", state_root, tree.root())
+        record = validators.record_of(Draft(tree))
+        epoch = self.epochs[-1]._replace(heights=snapshot.heights_of(headers))
+        if record is not None:
+            check(record.epoch == epoch.number, "wrong_epoch", epoch.number, record.epoch)
+            epoch = epoch._replace(base=record.base)
         base = snapshot.base_of(n, state_root, headers, self.channels)
         with self._writing():
             snapshot.write(self.store, base, tree, self._chains, self._numbers)
             self._stand = snapshot.stand_of(base, self._stand)
             self._put_stand()
+            if epoch.number:
+                self._put_epochs([*self.epochs[:-1], epoch])
+            self._tree = tree
+            self._end_epoch()
         self.base = base
         self._load()
         self._take_snapshot()
@@ -234,6 +246,7 @@ class Ledger(Reader):
     def _load(self) -> None:
         """Makes memory from the store."""
         self._wholes.clear()
+        self._read_epochs()
         self._stand = records.decode_position(self._fact(records.POSITION))
         self._tree = StateTree((bytes(key), value) for key, value in self.store.scan("state") if isinstance(key, bytes))
         self._deadline_s = self._next_deadline_s()
@@ -257,6 +270,56 @@ class Ledger(Reader):
 
     def _put_stand(self) -> None:
         self.store.put("facts", records.POSITION, records.encode_position(self._stand))
+
+    def _end_epoch(self) -> None:
+        """After a checkpoint whose state names another set: the next block is that set's (pbft.md 3.12)."""
+        stand = self._stand
+        if stand.n % self.parameters["checkpoint_interval"]:
+            return
+        record = validators.record_of(Draft(self._tree))
+        if record is not None and record.next_rows is not None and record.epoch == self.epoch:
+            heights = tuple((channel, height) for channel, height, _ in stand.heads)
+            self._put_epochs([*self.epochs, records.Epoch(
+                self.epoch + 1, stand.n, heights, record.next_rows, b"", ())])
+
+    def _put_epochs(self, epochs: Sequence[records.Epoch]) -> None:
+        self.store.put("facts", records.EPOCHS, records.encode_epochs(epochs))
+        self._read_epochs()
+
+    def is_ending(self) -> bool:
+        """Whether the state names another set, which the next checkpoint, or this one, brings into power."""
+        record = validators.record_of(Draft(self._tree))
+        return record is not None and record.next_rows is not None
+
+    def learn_epochs(self, handovers: Sequence[bytes]) -> None:
+        """Takes over the sets that come after the newest known one, each proven by the one before: for a ledger that
+        takes over a state (its own blocks would say the same). Refused when one does not follow."""
+        epochs, sets = list(self.epochs), list(self._sets)
+        for data in handovers:
+            found = epochs_codec.decode(data)
+            top, members = epochs_codec.check_handover(
+                found, sets[-1], epochs[-1].number, self.channels, self.chain_id, verify_digest)
+            heights = ((self.channels[0], top.height),)
+            epochs.append(records.Epoch(epochs[-1].number + 1, 0, heights, certificate_codec.member_lists(members),
+                                        data, ()))
+            sets.append(members)
+        with self._writing():
+            self._put_epochs(epochs)
+
+    def prove_epoch(self, epoch: int, proof: Sequence[bytes]) -> None:
+        """Keeps the CHECKPOINTs that ended the epoch before, for those who were away."""
+        if not self.epochs[epoch].proof:
+            with self._writing():
+                self._put_epochs([*self.epochs[:epoch], self.epochs[epoch]._replace(proof=tuple(proof)),
+                                  *self.epochs[epoch + 1:]])
+
+    def keep_handovers(self) -> None:
+        """Keeps the handovers whose certificate is here by now: the blocks may be gone one day."""
+        made = [epoch if epoch.handover or not epoch.number else epoch._replace(
+            handover=proofs.prove_handover(self, epoch)) for epoch in self.epochs]
+        if made != self.epochs:
+            with self._writing():
+                self._put_epochs(made)
 
     def _take_snapshot(self) -> None:
         """At a checkpoint: the state as it is now, for peers that are behind."""
@@ -283,7 +346,9 @@ class Ledger(Reader):
         results = apply_block(draft, context, items, self._check_signature)
         before = self._tree.apply(draft.changes)
         codes = [result.code for result in results]
-        meta = self.meta(channel, height, codes, self._tree.root())
+        coming = validators.next_set(draft)
+        meta = self.meta(channel, height, codes, self._tree.root(),
+                         None if coming is None else certificate_codec.member_lists(coming))
         header = header_codec.encode(header_codec.Header(
             header_codec.VERSION, self._stand.heads[number][2], merkle.root([meta, *items]), time_s, view, height))
         header_hash = header_codec.hash_of(header)
@@ -314,8 +379,10 @@ class Ledger(Reader):
         check(header.height == height + 1, "wrong_height", height + 1, header.height)
         check(header.previous == header_hash, "wrong_parent", header_hash, header.previous)
         if certificate:
-            certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header, self.members,
-                                                self.epoch, meta.channel, self.chain_id, verify_digest)
+            epoch = self.epoch_at(meta.channel, header.height)
+            certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header,
+                                                self.members_of(epoch), epoch, meta.channel, self.chain_id,
+                                                verify_digest)
         outcome = self._execute(n, meta.channel, header.view, header.time_s, found.items)
         check(outcome.header == found.header, "wrong_header", outcome.header, found.header)
         if certificate:

@@ -6,9 +6,10 @@ A proof is made from what is stored and checked nowhere here: whoever gets it ch
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from firmware.wire import headerfile, merkle, proof, state
+from firmware.wire import epochs, headerfile, merkle, proof, state
 from firmware.wire.errors import Refused
 from firmware.wire.headerfile import CoSignature, Witnessing
+from gateway.ledger import records
 from gateway.ledger.history import state_at
 from gateway.ledger.reader import Reader
 from gateway.ledger.tree import StateTree
@@ -52,6 +53,17 @@ def prove_items(reader: Reader, channel: str, height: int, indexes: Sequence[int
     items = [ItemProof(whole.leaves[index - 1], index, len(hashes), path)
              for index, path in zip(indexes, item_paths, strict=True)]
     return BlockProof(whole.header, certificate, whole.meta, meta_path, whole.results, items)
+
+
+def prove_handover(reader: Reader, epoch: records.Epoch) -> bytes:
+    """The handover that an epoch began with (firmware/wire/epochs.py); empty while the last block before it, or that
+    one's certificate, is not here."""
+    channel = reader.channels[0]
+    try:
+        proven = prove_items(reader, channel, dict(epoch.heights)[channel], [])
+    except (ValueError, Refused):
+        return b""
+    return epochs.encode((proven.header, proven.certificate, proven.meta, proven.meta_path))
 
 
 def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:

@@ -23,7 +23,7 @@ STEP = 32  # seals between two steps of a chain
 CHANNEL_SHIFT = 40  # a block's key is channel << 40 | height: heights of 32 bits, and order by channel
 
 # Keys of the table `facts`.
-FORMAT, GENESIS, POSITION, BASE = 1, 2, 3, 4
+FORMAT, GENESIS, POSITION, BASE, EPOCHS = 1, 2, 3, 4, 5
 FORMAT_VERSION = 1
 
 
@@ -116,6 +116,20 @@ class Base(NamedTuple):
     headers: tuple[tuple[str, bytes], ...]
 
 
+class Epoch(NamedTuple):
+    """A set of validators and when it began: after sequence number `base`, whose blocks have these (channel, height).
+
+    rows: the members; handover: the block that proves them (firmware/wire/epochs.py), empty while its certificate is
+    not here; proof: the CHECKPOINTs of the set before that prove `base`."""
+
+    number: int
+    base: int
+    heights: tuple[tuple[str, int], ...]
+    rows: list
+    handover: bytes
+    proof: tuple[bytes, ...]
+
+
 COUNTS = ("blocks", "seals", "readings", "transactions", "refused")
 MARK_BITS = 8
 
@@ -184,6 +198,15 @@ def encode_base(base: Base) -> bytes:
 def decode_base(data: bytes) -> Base:
     n, serial, state_root, headers = cbor2.loads(data)
     return Base(n, serial, state_root, tuple((channel, header) for channel, header in headers))
+
+
+def encode_epochs(epochs: Sequence[Epoch]) -> bytes:
+    return cbor2.dumps([list(epoch) for epoch in epochs])
+
+
+def decode_epochs(data: bytes) -> list[Epoch]:
+    return [Epoch(number, base, tuple((channel, height) for channel, height in heights), rows, handover, tuple(proof))
+            for number, base, heights, rows, handover, proof in cbor2.loads(data)]
 
 
 def encode_envelope(leaf: bytes, readings: Sequence[bytes]) -> bytes:

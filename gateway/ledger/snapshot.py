@@ -43,6 +43,11 @@ def base_of(n: int, state_root: bytes, headers: Sequence[tuple[str, bytes]], cha
     return Base(n, serial, state_root, tuple((channel, by_channel[channel]) for channel in channels))
 
 
+def heights_of(headers: Sequence[tuple[str, bytes]]) -> tuple[tuple[str, int], ...]:
+    """(channel, height) of each header."""
+    return tuple((channel, header_codec.decode(data).height) for channel, data in headers)
+
+
 def stand_of(base: Base, before: Position) -> Position:
     """The position at a base; what was counted before stays counted."""
     heads = [(channel, header_codec.decode(data).height, header_codec.hash_of(data)) for channel, data in base.headers]
