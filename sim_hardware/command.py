@@ -22,10 +22,11 @@ from sim_hardware.config import (
     SimConfig,
     check_config,
     load_config,
+    load_faults,
     parse_address,
 )
 from sim_hardware.errors import SimError
-from sim_hardware.faults import parse_fault
+from sim_hardware.faults import kinds_text, parse_fault
 from sim_hardware.load import DAY_S
 from sim_hardware.meters import TYPES, type_called
 from sim_hardware.simulator import run as run_simulator
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--point", type=int, default=1, help="number of the measured point (default 1)")
     line = parser.add_mutually_exclusive_group()
     line.add_argument("--tcp", metavar="HOST:PORT", help="Modbus TCP; port 0 takes a free one")
+    line.add_argument("--rtu-tcp", metavar="HOST:PORT", help="RTU frames through TCP, in a serial line's time")
     line.add_argument("--pty", metavar="LINK", help="Modbus RTU on a pseudo-terminal, LINK is made to point at it")
     parser.add_argument("--baud", type=int, help="of the serial line (default: the meter's own)")
     parser.add_argument("--parity", choices=("N", "E", "O"), help="of the serial line (default: the meter's own)")
@@ -60,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--installed", type=date.fromisoformat, metavar="DATE",
                         help="day on which the counters start (default: the truth file's first day, else today, UTC)")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="write every image of the registers there")
-    parser.add_argument("--fault", default="none", help="none, no_answer, 'late MS', wrong_crc, 'exception CODE'")
+    parser.add_argument("--fault", default="none", help=kinds_text())
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="which meter misbehaves how and when (TOML)")
     parser.add_argument("--control", metavar="HOST:PORT", help="switch faults while it runs; port 0 takes a free one")
     parser.add_argument("--json", action="store_true", help="one line of JSON when it listens, nothing else")
 
@@ -94,16 +97,20 @@ def config_of(args: argparse.Namespace) -> SimConfig:
     if not 0 < scale <= 1000:
         raise SimError("config", f"--scale: expected a number above 0, at most 1000, found {args.scale!r}")
     sim = MeterConfig(args.point, args.unit, meter, args.day or meter.day, scale,
-                      parse_fault(args.fault, rtu=args.pty is not None), args.start_kwh)
-    if args.pty is not None:
+                      parse_fault(args.fault, rtu=args.pty is not None or args.rtu_tcp is not None,
+                                  network=args.pty is None), args.start_kwh)
+    if args.pty is not None or args.rtu_tcp is not None:
         baud = args.baud or meter.baud
         if baud not in BAUDS:
             raise SimError("config", f"--baud: expected one of {BAUDS}, found {baud}")
-        bus = BusConfig((sim,), pty=args.pty, baud=baud, parity=args.parity or meter.parity, strict=args.strict)
+        address = None if args.rtu_tcp is None else parse_option(args.rtu_tcp, "--rtu-tcp")
+        bus = BusConfig((sim,), pty=args.pty, rtu_tcp=address, baud=baud, parity=args.parity or meter.parity,
+                        strict=args.strict)
     else:
         bus = BusConfig((sim,), tcp=parse_option(args.tcp or "127.0.0.1:0", "--tcp"))
     config = SimConfig((bus,), args.seed, args.step, args.truth,
-                       parse_option(args.control, "--control") if args.control else None, args.installed)
+                       parse_option(args.control, "--control") if args.control else None, args.installed,
+                       faults=load_faults(args.faults, (bus,)) if args.faults else ())
     check_config(config)
     return config
 
@@ -136,13 +143,14 @@ def describe(config: SimConfig, ready: dict[str, object], clock: Clock) -> str:
             lines.append(f"Modbus TCP on {facts['tcp']}")
         else:
             timing = "real line timing" if clock.speed == 1 else f"line timing divided by {clock.speed}"
-            lines.append(f"Modbus RTU on {facts['pty']}, {bus.baud} baud, 8{bus.parity}1, {timing}")
+            where = f"through TCP on {facts['rtu_tcp']}" if "rtu_tcp" in facts else f"on {facts['pty']}"
+            lines.append(f"Modbus RTU {where}, {bus.baud} baud, 8{bus.parity}1, {timing}")
         for meter in bus.meters:
             fault = "" if meter.fault.kind == "none" else f", fault: {meter.fault}"
             scale = "" if meter.scale == 1 else f" x {float(meter.scale):g}"
             lines.append(f"  unit {meter.unit:<3} {meter.type.model:<22} point {meter.point}, "
                          f"{meter.day}{scale}{fault}")
-        if bus.meters:
+        if bus.meters and "rtu_tcp" not in facts:           # mbpoll does not speak it
             lines.append("  try: " + mbpoll_line(bus, facts))
     if config.truth:
         lines.append(f"truth: {config.truth} (a row every {config.step_s} s of meter time)")

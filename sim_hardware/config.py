@@ -1,4 +1,13 @@
-"""SimConfig, made from a TOML file or from keyword arguments; every mistake is named with file, line and key."""
+"""SimConfig, made from a TOML file or from keyword arguments; every mistake is named with file, line and key.
+
+A file of faults (`load_faults`) says which meter misbehaves how and when:
+
+    [[fault]]
+    point = 2
+    fault = "late 800 every 3"
+    from_s = 600            # label seconds after the simulator's start (default 0)
+    until_s = 1200          # default: for ever
+"""
 
 import difflib
 import re
@@ -37,7 +46,8 @@ class MeterConfig:
 
 @dataclass(frozen=True)
 class BusConfig:
-    """One bus: `tcp` = (host, port), port 0 = any, or `pty` = path of a link to make ("" = none).
+    """One bus: `tcp` = (host, port), port 0 = any, or `rtu_tcp` = the same with RTU frames of a serial line behind it,
+    or `pty` = path of a link to make ("" = none).
 
     `strict`: a master that has set another baud rate on the pty is not understood, as on copper.
     """
@@ -45,9 +55,20 @@ class BusConfig:
     meters: tuple[MeterConfig, ...]
     tcp: tuple[str, int] | None = None
     pty: str | None = None
+    rtu_tcp: tuple[str, int] | None = None
     baud: int = 9600
     parity: str = "N"
     strict: bool = False
+
+
+@dataclass(frozen=True)
+class FaultWindow:
+    """A fault of one point from `from_s` to `until_s` (None = for ever), label seconds after the simulator's start."""
+
+    point: int
+    fault: Fault
+    from_s: int = 0
+    until_s: int | None = None
 
 
 @dataclass(frozen=True)
@@ -61,10 +82,12 @@ class SimConfig:
     control: tuple[str, int] | None = None
     installed: date | None = None
     folder: Path = Path(".")
+    faults: tuple[FaultWindow, ...] = ()
 
 
-ROOT_KEYS = ("seed", "step_s", "truth", "control", "installed", "bus")
-BUS_KEYS = ("tcp", "pty", "baud", "parity", "strict", "meter")
+ROOT_KEYS = ("seed", "step_s", "truth", "control", "installed", "faults", "bus")
+BUS_KEYS = ("tcp", "pty", "rtu_tcp", "baud", "parity", "strict", "meter")
+FAULT_KEYS = ("point", "fault", "from_s", "until_s")
 METER_KEYS = ("point", "unit", "type", "day", "scale", "fault", "start_kwh")
 
 
@@ -94,11 +117,37 @@ def parse_config(data: dict[str, Any], places: "_Places", folder: Path) -> SimCo
     config = SimConfig(buses, root.whole("seed", 1, 0, 2**63), root.whole("step_s", 1, 1, DAY_S),
                        folder / truth if truth else None,
                        parse_address(control, lambda found: root.error("control", "HOST:PORT", found))
-                       if control else None, installed, folder)
+                       if control else None, installed, folder,
+                       load_faults(folder / root.text("faults", ""), buses) if root.text("faults", "") else ())
     if DAY_S % config.step_s:
         raise root.error("step_s", "a number of seconds that divides a day", config.step_s)
     check_config(config)
     return config
+
+
+def load_faults(path: Path, buses: tuple[BusConfig, ...]) -> tuple[FaultWindow, ...]:
+    """The windows of a file of faults, for the meters of these buses; SimError("config") names file, line and key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SimError("config", f"{path}: {error}") from error
+    places = _Places(str(path), text)
+    root = _Table(data, places, "")
+    root.allow(("fault",))
+    return tuple(_window(_Table(row, places, f"fault[{index}]"), buses)
+                 for index, row in enumerate(root.tables("fault")))
+
+
+def _window(table: "_Table", buses: tuple[BusConfig, ...]) -> FaultWindow:
+    table.allow(FAULT_KEYS)
+    point = table.whole("point", 0, 1, MAX_POINT)
+    bus = next((bus for bus in buses if point in [meter.point for meter in bus.meters]), None)
+    if bus is None:
+        raise table.error("point", "a point of a meter here", point)
+    from_s = table.whole("from_s", 0, 0, 10**9)
+    until_s = table.whole("until_s", 0, from_s + 1, 10**9) if "until_s" in table.data else None
+    return FaultWindow(point, _fault(table, rtu=bus.tcp is None, network=bus.pty is None), from_s, until_s)
 
 
 def check_config(config: SimConfig) -> None:
@@ -125,17 +174,19 @@ def parse_address(text: str, error: Any) -> tuple[str, int]:
 
 def _bus(table: "_Table") -> BusConfig:
     table.allow(BUS_KEYS)
-    has_tcp, has_pty = "tcp" in table.data, "pty" in table.data
-    if has_tcp == has_pty:
-        raise table.error("tcp" if has_tcp else "", "either tcp or pty", "both" if has_tcp else "neither")
-    meters = tuple(_meter(_Table(meter, table.places, f"{table.name}.meter[{index}]"), rtu=has_pty)
-                   for index, meter in enumerate(table.tables("meter")))
-    if has_tcp:
+    lines = [key for key in ("tcp", "pty", "rtu_tcp") if key in table.data]
+    if len(lines) != 1:
+        raise table.error(lines[0] if lines else "", "one of tcp, pty, rtu_tcp", " and ".join(lines) or "none")
+    meters = tuple(_meter(_Table(meter, table.places, f"{table.name}.meter[{index}]"), rtu=lines != ["tcp"],
+                          network=lines != ["pty"]) for index, meter in enumerate(table.tables("meter")))
+    address = None
+    if lines != ["pty"]:
+        address = parse_address(table.text(lines[0], ""), lambda found: table.error(lines[0], "HOST:PORT", found))
+    if lines == ["tcp"]:
         for key in ("baud", "parity", "strict"):
             if key in table.data:
                 raise table.error(key, "no line settings on a TCP bus", table.data[key])
-        tcp = parse_address(table.text("tcp", ""), lambda found: table.error("tcp", "HOST:PORT", found))
-        return BusConfig(meters, tcp=tcp)
+        return BusConfig(meters, tcp=address)
     baud = table.whole("baud", meters[0].type.baud if meters else 9600, 1, 10**6)
     if baud not in BAUDS:
         raise table.error("baud", f"one of {BAUDS}", baud)
@@ -145,10 +196,12 @@ def _bus(table: "_Table") -> BusConfig:
         raise table.error("strict", "true or false", strict)
     if parity not in ("N", "E", "O"):
         raise table.error("parity", "N, E or O", parity)
+    if address is not None:
+        return BusConfig(meters, rtu_tcp=address, baud=baud, parity=parity)
     return BusConfig(meters, pty=table.text("pty", ""), baud=baud, parity=parity, strict=strict)
 
 
-def _meter(table: "_Table", *, rtu: bool) -> MeterConfig:
+def _meter(table: "_Table", *, rtu: bool, network: bool) -> MeterConfig:
     table.allow(METER_KEYS)
     for key in ("point", "unit", "type"):
         if key not in table.data:
@@ -160,13 +213,17 @@ def _meter(table: "_Table", *, rtu: bool) -> MeterConfig:
     if (isinstance(scale, bool) or not isinstance(scale, int | Decimal) or not Decimal(scale).is_finite()
             or not 0 < scale <= 1000):
         raise table.error("scale", "a number above 0, at most 1000", scale)
-    try:
-        fault = parse_fault(table.text("fault", "none"), rtu=rtu)
-    except SimError as error:
-        raise table.error("fault", error.detail, table.data["fault"]) from error
+    fault = _fault(table, rtu=rtu, network=network)
     return MeterConfig(table.whole("point", 0, 1, MAX_POINT), table.whole("unit", 0, 1, 247), meter,
                        table.text("day", meter.day), Fraction(scale), fault,
                        table.whole("start_kwh", 0, 0, 10**9))
+
+
+def _fault(table: "_Table", *, rtu: bool, network: bool) -> Fault:
+    try:
+        return parse_fault(table.text("fault", "none"), rtu=rtu, network=network)
+    except SimError as error:
+        raise table.error("fault", error.detail, table.data["fault"]) from error
 
 
 class _Table:
@@ -212,13 +269,13 @@ class _Places:
     def __init__(self, file: str, text: str = "") -> None:
         self._file = file
         self._lines: dict[tuple[str, str], int] = {}
-        table, counts = "", {"bus": -1, "bus.meter": -1}
+        table, counts = "", {"bus": -1, "bus.meter": -1, "fault": -1}
         for number, line in enumerate(text.splitlines(), 1):
-            if header := re.match(r"\s*\[\[\s*(bus(?:\.meter)?)\s*\]\]", line):
+            if header := re.match(r"\s*\[\[\s*(bus(?:\.meter)?|fault)\s*\]\]", line):
                 counts[header[1]] += 1
                 if header[1] == "bus":
                     counts["bus.meter"] = -1
-                table = f"bus[{counts['bus']}]"
+                table = f"bus[{counts['bus']}]" if header[1] != "fault" else f"fault[{counts['fault']}]"
                 if header[1] == "bus.meter":
                     table += f".meter[{counts['bus.meter']}]"
                 self._lines[table, ""] = number

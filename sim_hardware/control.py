@@ -16,11 +16,11 @@ import json
 from collections.abc import Sequence
 
 from sim_hardware.errors import SimError
-from sim_hardware.faults import KINDS, parse_fault
+from sim_hardware.faults import kinds_text, parse_fault
 from sim_hardware.units import Place, Units
 
 MAX_LINE = 1024
-HELP = f"units | fault UNIT|BUS:UNIT|point:POINT {'|'.join(KINDS)}  (late MS, exception CODE) | help"
+HELP = f"units | fault UNIT|BUS:UNIT|point:POINT FAULT | help; FAULT is one of {kinds_text()}"
 
 
 class Control:
@@ -65,7 +65,7 @@ class Control:
         if len(words) >= 3 and words[0] == "fault":
             try:
                 bus, place = self._find(words[1])
-                place.fault = parse_fault(" ".join(words[2:]), rtu=bus.rtu)
+                place.fault = parse_fault(" ".join(words[2:]), rtu=bus.rtu, network=bus.network)
             except SimError as error:
                 return f"error {error.detail}"
             return "ok"

@@ -17,6 +17,18 @@ class Request(NamedTuple):
     pdu: bytes
 
 
+class Answer(NamedTuple):
+    """What leaves for a request: `data` after `late_ms`, byte by byte every `drip_ms` if that is not 0; b"" = silence.
+
+    `is_reset`: the connection is broken instead.
+    """
+
+    data: bytes
+    late_ms: int = 0
+    drip_ms: int = 0
+    is_reset: bool = False
+
+
 def crc16(data: bytes) -> bytes:
     """The two CRC bytes as they go on the wire, low byte first (Modbus over Serial Line V1.02, 6.2.2)."""
     crc = 0xFFFF
@@ -54,7 +66,17 @@ def tcp_body_length(header: bytes) -> int | None:
 
 def exception_frame(request: Request, code: int, *, rtu: bool) -> bytes:
     """An exception answer: function code with the top bit set, then the code."""
-    pdu = bytes((request.pdu[0] | 0x80, code))
+    return answer_frame(request, request.unit, bytes((request.pdu[0] | 0x80, code)), rtu=rtu)
+
+
+def answer_frame(request: Request, unit: int, pdu: bytes, *, rtu: bool) -> bytes:
+    """The frame of a PDU, under any unit's number."""
     if rtu:
-        return request.head + pdu + crc16(request.head + pdu)
-    return request.head + (len(pdu) + 1).to_bytes(2, "big") + bytes((request.unit,)) + pdu
+        body = bytes((unit,)) + pdu
+        return body + crc16(body)
+    return request.head + (len(pdu) + 1).to_bytes(2, "big") + bytes((unit,)) + pdu
+
+
+def pdu_of(frame: bytes, *, rtu: bool) -> bytes:
+    """The PDU of a whole frame."""
+    return frame[1:-2] if rtu else frame[7:]

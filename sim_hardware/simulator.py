@@ -5,11 +5,12 @@ import contextlib
 from collections.abc import Callable
 from datetime import date
 
-from sim_hardware.bus import PtyBus, TcpBus
-from sim_hardware.config import SimConfig, check_config
+from sim_hardware.bus import PtyBus, RtuTcpBus, TcpBus
+from sim_hardware.config import BusConfig, FaultWindow, SimConfig, check_config
 from sim_hardware.control import Control
 from sim_hardware.days import open_day
 from sim_hardware.errors import SimError
+from sim_hardware.faults import Fault
 from sim_hardware.load import DAY_S
 from sim_hardware.model import PointModel
 from sim_hardware.truth import TruthFile, first_time_ms
@@ -31,7 +32,7 @@ class Simulator:
         self._truth = TruthFile(config.truth) if config.truth else None
         now_step = clock.now_ms() // self._step_ms
         installed = self._installed_day(now_step)
-        self.buses: list[TcpBus[Units] | PtyBus[Units]] = []
+        self.buses: list[TcpBus[Units] | RtuTcpBus[Units] | PtyBus[Units]] = []
         self.meters: list[SimMeter] = []
         for bus in config.buses:
             placed = []
@@ -42,13 +43,12 @@ class Simulator:
                 sim = SimMeter(meter.point, meter.unit, meter.type, model, config.step_s, config.seed)
                 placed.append((sim, meter.fault))
                 self.meters.append(sim)
-            units = Units(placed, rtu=bus.tcp is None)
-            self.buses.append(TcpBus(units, self.advance, *bus.tcp) if bus.tcp is not None else
-                              PtyBus(units, self.advance, bus.pty or "", bus.baud, bus.parity, clock,
-                                     bus.strict))
+            self.buses.append(self._bus(bus, Units(placed, rtu=bus.tcp is None, baud=bus.baud,
+                                                   network=bus.pty is None)))
         self._control = Control(config.control, [bus.units for bus in self.buses]) if config.control else None
         self._check_same_meters()
         self.step = now_step
+        self._windows = FaultPlan(config.faults, [bus.units for bus in self.buses], clock.now_ms())
         self._turn(now_step)
 
     async def start(self) -> dict[str, object]:
@@ -59,6 +59,7 @@ class Simulator:
 
     def advance(self) -> None:
         """Bring every image to the clock's step; each step in between gets its row, in order of time."""
+        self._windows.look(self._clock.now_ms())
         now_step = self._clock.now_ms() // self._step_ms
         if self._truth is None:
             if self.step < now_step:
@@ -86,6 +87,13 @@ class Simulator:
             await self._control.stop()
         if self._truth:
             self._truth.close()
+
+    def _bus(self, bus: BusConfig, units: Units) -> TcpBus[Units] | RtuTcpBus[Units] | PtyBus[Units]:
+        if bus.tcp is not None:
+            return TcpBus(units, self.advance, *bus.tcp)
+        if bus.rtu_tcp is not None:
+            return RtuTcpBus(units, self.advance, *bus.rtu_tcp, bus.baud, bus.parity, self._clock)
+        return PtyBus(units, self.advance, bus.pty or "", bus.baud, bus.parity, self._clock, bus.strict)
 
     def _turn(self, step: int) -> None:
         rows = [meter.advance(step) for meter in self.meters]
@@ -120,6 +128,26 @@ class Simulator:
             if rest or meter.row(meter.image_at(step)) != last:
                 raise SimError("truth", f"{self._config.truth}: point {meter.point} was written by another meter, "
                                         "seed, day or step; give the same configuration or another truth file")
+
+
+class FaultPlan:
+    """Switches faults by the clock, as a file of faults says; what a person switches in between holds until then."""
+
+    def __init__(self, windows: tuple[FaultWindow, ...], buses: list[Units], start_ms: int) -> None:
+        places = {place.meter.point: place for units in buses for place in units.places.values()}
+        self._moments = []
+        for window in windows:
+            place = places[window.point]
+            self._moments.append((start_ms + window.from_s * 1000, place, window.fault))
+            if window.until_s is not None:
+                self._moments.append((start_ms + window.until_s * 1000, place, Fault()))
+        self._moments.sort(key=lambda moment: moment[0])
+
+    def look(self, now_ms: int) -> None:
+        """Does what has become due."""
+        while self._moments and self._moments[0][0] <= now_ms:
+            _, place, fault = self._moments.pop(0)
+            place.fault = fault
 
 
 async def run(config: SimConfig, clock: Clock, stop: asyncio.Event,

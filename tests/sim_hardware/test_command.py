@@ -125,7 +125,7 @@ def test_speed_is_told(tmp_path: Path) -> None:
     (["--step", "7"], "divides a day"),
     (["--scale", "much"], "--scale"),
     (["--scale", "nan"], "--scale"),
-    (["--fault", "wrong_crc"], "serial bus"),
+    (["--fault", "wrong_crc"], "RTU frames"),
     (["--pty", "x", "--baud", "300"], "--baud"),
     (["--day", "table4:LA9"], "table4:LA1"),
     (["--installed", "2999-01-01"], "installed"),
