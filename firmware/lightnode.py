@@ -12,7 +12,7 @@ again; heights only rise, so no height is ever signed twice.
 
 from collections import namedtuple
 
-from firmware.wire import cbor, certificate, header
+from firmware.wire import cbor, header
 from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields
 
@@ -62,6 +62,8 @@ class LightNode:
 
         Refused with the certificate's reasons, `wrong_parent`, `wrong_time` or `contradiction`.
         """
+        from firmware.wire import certificate  # a board drops it between two headers
+
         check(self.contradiction is None, "contradiction", None, "stopped")
         found = header.decode(header_bytes)
         proof = certificate.decode(certificate_bytes)

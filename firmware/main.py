@@ -17,6 +17,11 @@ HELD_MS = 3  # the shortest: label time stands still while a demo clock is held
 STATUS_MS = 10000  # a wait between two looks at the agent from outside
 TRUST = "trust.cbor"
 STATUS = "status.json"
+# Modules that a board has no room for all the time: those of the start, and those of work that is done at times.
+ONCE = ("config", "own", "recovery", "ring", "losses", "envelopes", "wire.genesis", "wire.certificate", "wire.cose",
+        "wire.seal")
+AT_TIMES = ("answers", "losses", "envelopes", "report", "wire.ack", "wire.witness", "wire.certificate", "wire.cose",
+            "wire.seal")
 WITNESS = "witness"  # stands where an envelope's token has its point
 
 
@@ -40,7 +45,7 @@ class Runner:
         self.agent = Agent(settings, light, self.journal, board.signer, board.verify_digest, clock.now_ms())
         if self.agent.book.boot > 1 and not light.height:  # trust was lost, and with it what was signed
             light.keep_silent(clock.now_ms() // 1000)
-        board.forget("config", "own", "recovery", "ring", "wire.genesis")  # what has done its work
+        board.forget(*ONCE)
         board.log("agent %s, boot %d, area %s: %d points, journal from record %d to %d" % (
             self.kid.hex(), self.agent.book.boot, config.area, len(settings.places), self.journal.first_seq,
             self.journal.next_seq - 1))
@@ -71,6 +76,7 @@ class Runner:
     def step(self):
         """One turn: do what is due, then wait for an event or for the next due label."""
         self._obey(self.agent.tick(self._clock.now_ms(), self._clock.monotonic_ms()))
+        self._board.forget(*AT_TIMES)
         self._handle_events(0 if self._events else self._wait_ms())
         if self._clock.monotonic_ms() >= self._status_at_ms:
             self._status_at_ms = self._clock.monotonic_ms() + STATUS_MS
@@ -81,6 +87,8 @@ class Runner:
         events.extend(self._board.wait(wait_ms))
         for event in events:
             self._obey(self._handle(event))
+            if event[0] == "message":
+                self._board.forget(*AT_TIMES)
 
     def _wait_ms(self):
         due_ms = self.agent.next_ms()

@@ -3,7 +3,7 @@
 Functions over a sealing.Book that has just been made. A board drops this module when the agent runs.
 """
 
-from firmware import records
+from firmware import envelopes, losses, records
 from firmware.outbox import Sealed
 from firmware.sealing import CONFIGURATIONS, OPEN_READINGS
 from firmware.wire import seal as seal_codec
@@ -110,14 +110,14 @@ def _find_head(book, chain, outbox):
         record, chain.last_record = chain.last_record, None
         try:
             readings = records.readings_of(book.journal, book.settings.kid, record, book.table)
-            chain.previous = seal_codec.payload_hash(book.payload(record, readings))
+            chain.previous = seal_codec.payload_hash(envelopes.payload_of(book, record, readings))
         except Refused:
             is_readable = False
     if not is_readable:  # the next seal cannot link to this one: a height is given up in between
         chain.base = chain.height
         chain.height += 1
         chain.has_lost = True
-    book.notice_drop(chain, book.journal.first_seq, outbox)
+    losses.notice_drop(book, chain, book.journal.first_seq, outbox)
     if len(chain.open) > OPEN_READINGS:
         chain.rest_seq = chain.open[OPEN_READINGS][0]
         chain.open = chain.open[:OPEN_READINGS]

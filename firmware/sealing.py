@@ -6,12 +6,7 @@ the next start (recovery.py); what would be lost because the ring overwrites it 
 again in time (`keep_heads`).
 """
 
-from firmware import records
-from firmware.outbox import Sealed
-from firmware.wire import reading as reading_codec
-from firmware.wire import seal as seal_codec
-from firmware.wire.errors import Refused
-
+NOTHING = bytes(32)  # seal.FIRST_PREVIOUS
 OPEN_READINGS = 512  # unsealed readings whose numbers are held; the rest waits in the journal
 ENVELOPE_ROOM = 54000  # bytes of readings a seal may cover, of the 60 KiB of an envelope
 BILLING_BYTES, OTHER_BYTES = 200, 1600  # upper bounds of one reading with its CBOR head
@@ -30,7 +25,7 @@ class Chain:
         self.turns = []  # (record number, epoch before it): the meter was replaced there
         self.height = 0
         self.acked = 0
-        self.previous = seal_codec.FIRST_PREVIOUS
+        self.previous = NOTHING
         self.last_ms = None
         self.last_billing_ms = None
         self.open = []  # (record number, time, is billing), oldest first
@@ -107,13 +102,13 @@ class Book:
         self.chains = {}
         self.settings = settings
         self._slot_ms = parameters["slot_s"] * 1000
-        self._late_ms = parameters["late_s"] * 1000
+        self.late_ms = parameters["late_s"] * 1000
         self.journal = journal
         self.table = table
         self.boot_seq = 0
         self.configurations = {}  # its first boot -> [measurement, configuration, record number]
         self.configuration = 0  # the newest's
-        self._first_seen = journal.first_seq
+        self.first_seen = journal.first_seq
         for place in settings.places:
             self.chains[place.point] = Chain(place.point)
 
@@ -135,89 +130,23 @@ class Book:
                 count = chain.group(label_ms, self.settings.interval_ms, period_ms, self._slot_ms, is_hasty)
                 if not count:
                     break
-                made += self._close(chain, count, emit, outbox, label_ms)
+                from firmware import envelopes  # loaded while something is sealed
+
+                made += envelopes.close(self, chain, count, emit, outbox, label_ms)
         return made
 
     def keep_heads(self, emit, outbox):
         """Writes again what the ring is about to overwrite; notices what it has overwritten. Returns alarm texts."""
-        texts = []
-        first_seq = self.journal.first_seq
-        if first_seq > self._first_seen:
-            self._first_seen = first_seq
-            for point in sorted(self.chains):
-                if self.notice_drop(self.chains[point], first_seq, outbox):
-                    texts.append("point %d: the journal is full, its oldest unacked readings are lost; no gateway has "
-                                 "acked for too long" % point)
-        risk_seq = self.journal.at_risk_seq
-        for point in sorted(self.chains):
-            chain = self.chains[point]
-            if chain.head_seq is not None and chain.head_seq < risk_seq:
-                chain.head_seq = emit(records.HEAD, records.encode_head(records.Head(
-                    point, chain.height, chain.meter_epoch, chain.acked, chain.last_ms or 0, chain.previous)))
-        if self.boot_seq < risk_seq:
-            self.boot_seq = emit(records.BOOT, records.encode_boot(self.boot))
-        for number in sorted(self.configurations):
-            entry = self.configurations[number]
-            if entry[2] < risk_seq:
-                entry[2] = emit(records.CONFIGURATION, records.encode_configuration(number, entry[0], entry[1]))
-        return texts
+        oldest_seq = self.boot_seq
+        for point in self.chains:
+            oldest_seq = min(oldest_seq, self.chains[point].head_seq or oldest_seq)
+        for number in self.configurations:
+            oldest_seq = min(oldest_seq, self.configurations[number][2])
+        if self.journal.first_seq <= self.first_seen and oldest_seq >= self.journal.at_risk_seq:
+            return ()
+        from firmware import losses
 
-    def load(self, outbox):
-        """Takes seals from the journal that had no room in the outbox."""
-        for seq, kind, payload in self.journal.read(outbox.begin_load()):
-            if kind == records.SEAL:
-                record = records.decode_seal(payload, seq)
-                chain = self.chain(record.point)
-                if record.height > chain.acked and record.height > chain.void:
-                    outbox.add(Sealed(record.point, record.height, record.lost, seq, record.first_seq))
-
-    def find(self, point, height):
-        """Returns the Sealed of a height that is only in the journal; Refused `wrong_height` when there is none."""
-        chain = self.chains[point]
-        found = None
-        if not chain.acked < height <= chain.height:
-            raise Refused("wrong_height", chain.height, height)
-        for seq, kind, payload in self.journal.read(0):
-            if kind == records.SEAL:
-                record = records.decode_seal(payload, seq)
-                if record.point == point and record.height == height:
-                    found = Sealed(point, height, record.lost, seq, record.first_seq)
-        if found is None:
-            raise Refused("wrong_height", None, height)
-        return found
-
-    def rebuild(self, sealed):
-        """Returns (payload, [reading bytes]) of a seal, byte for byte as before; Refused when records are gone."""
-        for seq, kind, payload in self.journal.read(sealed.seq):
-            if seq != sealed.seq or kind != records.SEAL:
-                break
-            record = records.decode_seal(payload, seq)
-            readings = records.readings_of(self.journal, self.settings.kid, record, self.table)
-            return self.payload(record, readings), [data for _, data in readings]
-        raise Refused("readings_missing", sealed.seq, None)
-
-    def answers_loss(self, point, first, outbox):
-        """The ledger wants a point's heights from `first` on: returns whether they are gone, and then declares it.
-
-        The unacked seals are given up: the next one names the heights as lost and seals their readings, as far as
-        there are any, once more. A wanted range is no proof: a lie here costs heights, never readings.
-        """
-        chain = self.chains[point]
-        if first > chain.height:
-            return False
-        if chain.base is not None:
-            chain.base = first - 1
-            return False
-        if outbox.find(point, first) is not None:
-            return False
-        if first > chain.void:
-            try:
-                self.rebuild(self.find(point, first))
-                return False  # it waits in the journal for its turn
-            except Refused:
-                pass  # gone: that is the loss to declare
-        self._break_chain(chain, outbox, first - 1)
-        return True
+        return losses.keep_heads(self, emit, outbox)
 
     def lowest_seq(self, outbox):
         """Returns the oldest record that is still needed."""
@@ -230,24 +159,6 @@ class Book:
                 if seq is not None and (lowest is None or seq < lowest):
                     lowest = seq
         return self.next_seq if lowest is None else lowest
-
-    def _break_chain(self, chain, outbox, base):
-        """Gives up all unacked seals; base: the height that the next one's loss is counted from."""
-        start_seq = chain.open[0][0] if chain.open else chain.rest_seq
-        for sealed in outbox.items:
-            if sealed.point == chain.point and (start_seq is None or sealed.first_seq < start_seq):
-                start_seq = sealed.first_seq
-        if outbox.unloaded_first_seq is not None and (start_seq is None or outbox.unloaded_first_seq < start_seq):
-            start_seq = self._first_unacked(chain, outbox, start_seq)
-        if chain.orphan_seq is not None and base < chain.orphan_height:
-            start_seq = chain.orphan_seq
-        chain.orphan_seq = None
-        outbox.abandon(chain.point)
-        chain.void = chain.height
-        chain.base = base
-        chain.open = []
-        chain.rest_seq = start_seq
-        chain.has_lost = True
 
     def chain(self, point):
         if point not in self.chains:
@@ -264,79 +175,7 @@ class Book:
         if chain.rest_seq is None:
             return bool(chain.open)
         if not chain.open:
-            self._load_open(chain)
+            from firmware import losses
+
+            losses.load_open(self, chain)
         return sum([1 for sealed in outbox.items if sealed.point == chain.point]) < CATCH_UP_SEALS and bool(chain.open)
-
-    def _load_open(self, chain):
-        start_seq, chain.rest_seq = chain.rest_seq, None
-        for seq, kind, payload in self.journal.read(start_seq):
-            if kind == records.READING:
-                point, time_ms, is_billing = records.point_and_time(payload)
-                if point == chain.point:
-                    if len(chain.open) >= OPEN_READINGS:
-                        chain.rest_seq = seq
-                        return
-                    chain.open.append((seq, time_ms, is_billing))
-
-    def _close(self, chain, count, emit, outbox, label_ms):
-        first_seq, last_seq = chain.open[0][0], chain.open[count - 1][0]
-        lost = 0 if chain.base is None else chain.height - chain.base
-        previous = seal_codec.FIRST_PREVIOUS if lost else chain.previous
-        record = records.SealRecord(chain.point, chain.height + 1, lost, chain.epoch_at(first_seq), 0, self.boot,
-                                    self.configuration, first_seq, last_seq - first_seq, count, previous)
-        chain.open = chain.open[count:]
-        try:
-            readings = records.readings_of(self.journal, self.settings.kid, record, self.table)
-        except Refused:
-            chain.has_lost = True
-            return 0
-        last = readings[-1][0]
-        flags = last.quality & reading_codec.CLOCK_BITS
-        if lost or chain.has_lost:
-            flags |= seal_codec.HEIGHTS_LOST
-        if label_ms - last.time_ms > self._late_ms:
-            flags |= seal_codec.LATE
-        record = records.SealRecord(*record[:4], flags, *record[5:])
-        chain.previous = seal_codec.payload_hash(self.payload(record, readings))
-        seq = emit(records.SEAL, records.encode_seal(record, self.next_seq))
-        chain.height += 1
-        chain.head_seq = first_seq
-        chain.base = None
-        chain.has_lost = False
-        outbox.add(Sealed(chain.point, chain.height, lost, seq, first_seq))
-        return 1
-
-    def payload(self, record, readings):
-        if record.configuration not in self.configurations:
-            raise Refused("damaged", "a configuration", record.configuration)
-        return records.seal_payload(self.settings.kid, record, readings,
-                                    self.configurations[record.configuration])
-
-    def notice_drop(self, chain, first_seq, outbox):
-        """Returns whether the ring took anything of this chain that was needed.
-
-        Seals that are gone are not declared lost yet: the ledger may have had them. If it wants them, it says so.
-        """
-        height = outbox.forget_before(chain.point, first_seq)
-        is_lost = height > 0
-        if is_lost:
-            chain.orphan_height = height
-        if is_lost or chain.orphan_seq is not None:
-            chain.orphan_seq = first_seq
-        while chain.open and chain.open[0][0] < first_seq:
-            chain.open = chain.open[1:]
-            is_lost = True
-        if not chain.open and chain.rest_seq is not None and chain.rest_seq < first_seq:
-            chain.rest_seq = first_seq
-            is_lost = True
-        if is_lost:
-            chain.has_lost = True
-        return is_lost
-
-    def _first_unacked(self, chain, outbox, start_seq):
-        for seq, kind, payload in self.journal.read(outbox.unloaded_seq):
-            if kind == records.SEAL:
-                record = records.decode_seal(payload, seq)
-                if record.point == chain.point and record.height > max(chain.acked, chain.void):
-                    return record.first_seq if start_seq is None else min(start_seq, record.first_seq)
-        return start_seq

@@ -148,12 +148,16 @@ def replace_file(path, data):
 
 def drop(*names):
     """Forgets modules of ours that have done their work, and gives their RAM back."""
+    is_gone = False
     for name in names:
         module = sys.modules.pop("firmware." + name, None)
         parent, _, last = ("firmware." + name).rpartition(".")
-        if module is not None and parent in sys.modules and getattr(sys.modules[parent], last, None) is module:
-            delattr(sys.modules[parent], last)
-    gc.collect()
+        if module is not None:
+            is_gone = True
+            if getattr(sys.modules.get(parent), last, None) is module:
+                delattr(sys.modules[parent], last)
+    if is_gone:
+        gc.collect()
 
 
 def stamp(label_ms):

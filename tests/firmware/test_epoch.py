@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from firmware import losses
 from tests.firmware.world import DAY_MS, Rig
 
 MINUTE_MS = 60_000
@@ -115,7 +116,7 @@ def test_a_loss_over_the_replacement_is_sealed_again_as_it_was_read() -> None:
     set_epoch(rig, 2)
     rig.minutes(25)
     chain = rig.agent.book.chains[1]
-    rig.agent.book._break_chain(chain, rig.agent.outbox, 0)
+    losses.break_chain(rig.agent.book, chain, rig.agent.outbox, 0)
     finish(rig)
     check(rig, [25])
     assert any(seal.lost for seal in rig.gateway.seals)

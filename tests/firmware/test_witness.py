@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware import agent as agent_module
-from firmware.agent import FOLLOW_MS
+from firmware.answers import FOLLOW_MS
 from firmware.crypto.openssl import verify_digest
 from firmware.lightnode import LightNode, decode_trust
 from firmware.wire import cose, header, witness
 from firmware.wire.errors import Refused
-from tests.firmware.world import DAY_MS, PowerCut, Rig
+from tests.firmware.nor import PowerCut
+from tests.firmware.world import DAY_MS, Rig
 
 INTERVAL_S = 900
 DAY_S = DAY_MS // 1000
