@@ -50,11 +50,11 @@ def until(what: str, is_so: Callable[[], Any], wait_s: float = 30) -> Any:
 class Cluster:
     """An area in a folder."""
 
-    def __init__(self, folder: Path, n: int, parameters: dict[str, int] | None = None):
+    def __init__(self, folder: Path, n: int, parameters: dict[str, int] | None = None, host: str = "127.0.0.1"):
         self.folder, self.n = folder, n
         self.chain_id = provision.make_area(folder, provision.Plan(
-            AREA, n, 1, int(time.time()) - 3600, parameters=parameters or QUICK, free_ports=True, ack_interval_s=1,
-            plain_broker=mosquitto.find() is None))
+            AREA, n, 1, int(time.time()) - 3600, parameters=parameters or QUICK, host=host, free_ports=True,
+            ack_interval_s=1, plain_broker=mosquitto.find() is None))
         self.genesis = genesis.decode((folder / "genesis.cbor").read_bytes())
         self.broker_url = (folder / "broker-0" / "address").read_text().strip()
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
