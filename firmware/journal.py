@@ -4,8 +4,8 @@ Theory. The device is NOR flash by MicroPython's block protocol, or a file that 
 offset)` only programs, `ioctl(6, b)` erases one sector, `ioctl(3, 0)` makes everything before it durable. Sectors are
 used round and round. A sector begins with a header: magic, an epoch that rises, the number of its first record, CRC.
 Records follow, each a multiple of 16 bytes (the unit of flash encryption): kind and length, a CRC, the trim mark where
-it is not the one of the record before, the payload. A record's number and its sector's epoch are under the CRC without
-being stored: they follow from its place, and nothing left over from another round of the ring can pass for a record.
+it is not the one of the record before, the payload. A record's number is under the CRC without being stored: it follows
+from its place, and nothing left over from another round of the ring can pass for the record that should be there.
 A record is written once, in order, so after a cut only the last one can be torn: when what follows the last good record
 is not blank, the sector is closed and the next one begins. A sector is erased right before it is used, never earlier
 (an erase that was cut looks blank and is not). The sector after the newest is the spare: its records count as dropped,
@@ -108,7 +108,7 @@ class Journal:
             mark = struct.pack(">I", self.trimmed)
         record = bytearray(_BLANK * (room(len(mark) + length) // UNIT))
         crc = _checksum(binascii.crc32(payload, binascii.crc32(mark, binascii.crc32(struct.pack(">H", word)))),
-                        self._epoch, self.next_seq)
+                        self.next_seq)
         record[:HEAD] = struct.pack(_HEAD, word, crc)
         start = HEAD + len(mark)
         record[HEAD:start] = mark
@@ -150,11 +150,12 @@ class Journal:
     def _begin_sector(self):
         index = self._index(-1)
         self._firsts[index] = -1
+        self.sync()  # a file's system may write in another order: never a later sector without what is before it
         self._device.ioctl(ERASE, index)
-        self._epoch += 1
-        head = struct.pack(SECTOR, MAGIC, self._epoch, self.next_seq)
+        head = struct.pack(SECTOR, MAGIC, self._epoch + 1, self.next_seq)
         head += struct.pack(">I", binascii.crc32(head) & 0xFFFFFFFF)
         self._device.writeblocks(index, head, 0)
+        self._epoch += 1
         self._firsts[index] = self.next_seq
         self._newest = index
         self._offset = UNIT
@@ -165,17 +166,19 @@ class Journal:
             self.dropped += 1
 
     def _find_end(self):
-        """Looks for the last good record; the newest trim mark may stand in the sector before."""
+        """Looks for the last good record, and for the last trim mark, which may stand in a sector before."""
         self._offset = UNIT
         self.next_seq = self._firsts[self._newest]
-        for age in range(min(1, self._kept - 1), -1, -1):
-            for end, seq, _, _, mark in self._sector_records(age):
-                if mark is not None:
-                    self.trimmed = mark
-                if not age:
-                    self._marked = self.trimmed if mark is not None else self._marked
-                    self._offset = end
-                    self.next_seq = seq + 1
+        for end, seq, _, _, mark in self._sector_records(0):
+            self._offset = end
+            self.next_seq = seq + 1
+            if mark is not None:
+                self._marked = self.trimmed = mark
+        age = 1
+        while not self.trimmed and self._marked < 0 and age < self._kept:
+            for _, _, _, _, mark in self._sector_records(age):
+                self.trimmed = mark or self.trimmed
+            age += 1
         if not self._is_blank_from(self._newest, self._offset):
             self._offset = self._size
 
@@ -185,7 +188,6 @@ class Journal:
         Through a window: a board may not have a sector's length of RAM in one piece.
         """
         index = self._index(age)
-        epoch = self._epoch - (age if age >= 0 else self._count - 1)
         expected = self._firsts[index]
         window = bytearray(min(WINDOW, self._size))
         start = self._size  # of the window; nothing is in it yet
@@ -195,8 +197,11 @@ class Journal:
                 start = min(at, self._size - len(window))
                 self._device.readblocks(index, window, start)
             word, crc = struct.unpack(_HEAD, window[at - start:at - start + HEAD])
-            if word == 0xFFFF and at == good and self._is_blank_from(index, at):
-                break
+            if word == 0xFFFF:
+                if at == good and self._is_blank_from(index, at):
+                    break
+                at += UNIT
+                continue
             body = HEAD + (MARK if word & _HAS_MARK else 0)
             size = body + (word & _LENGTH)
             record = window[at - start:at - start + size]
@@ -209,7 +214,7 @@ class Journal:
             found = binascii.crc32(memoryview(record)[HEAD:], binascii.crc32(memoryview(record)[:2]))
             first = expected if at == good + UNIT else expected + 1  # what is bad was one record at least
             for seq in range(first, expected + (at - good) // UNIT):
-                if _checksum(found, epoch, seq) == crc:
+                if _checksum(found, seq) == crc:
                     if age >= 0:
                         self._count_damaged(expected, seq)
                     at = good = at - UNIT + room(size - HEAD)
@@ -238,6 +243,6 @@ class Journal:
         return chunk == _BLANKS[:len(chunk)]
 
 
-def _checksum(crc, epoch, seq):
-    """Returns the CRC-32 of a record: that of its head, mark and payload, and on over its place."""
-    return binascii.crc32(struct.pack(">II", epoch, seq), crc) & 0xFFFFFFFF
+def _checksum(crc, seq):
+    """Returns the CRC-32 of a record: that of its head, mark and payload, and on over its number."""
+    return binascii.crc32(struct.pack(">I", seq), crc) & 0xFFFFFFFF

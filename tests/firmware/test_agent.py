@@ -14,7 +14,8 @@ from firmware import records
 from firmware.journal import Journal
 from firmware.wire import reading as reading_codec
 from firmware.wire import seal as seal_codec
-from tests.firmware.world import DAY_MS, Chain, Flash, PowerCut, Rig
+from tests.firmware.nor import Flash, PowerCut
+from tests.firmware.world import DAY_MS, Chain, Rig
 
 MINUTE = 60_000
 

@@ -7,7 +7,6 @@ blocks, and acks with certificates of q members.
 from __future__ import annotations
 
 import hashlib
-import random
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -16,68 +15,15 @@ from firmware import agent as agent_module
 from firmware import bus, meters, modbus
 from firmware.agent import Agent, Place, Settings
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
-from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE, Journal
+from firmware.journal import Journal
 from firmware.lightnode import LightNode
 from firmware.wire import ack as ack_codec
 from firmware.wire import certificate, cose, genesis, header, identity, merkle, seal, topics
 from firmware.wire import reading as reading_codec
+from tests.firmware.nor import Flash
 
 DAY_MS = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 SILENCE_MS = 60_000
-
-
-class PowerCut(Exception):
-    """The board is dead from here on."""
-
-
-class Flash:
-    """NOR flash in memory: programming only clears bits, and power may fail at the nth unit programmed or erase."""
-
-    def __init__(self, sectors: int = 8, size: int = 4096, seed: int = 1) -> None:
-        self.data = [bytearray(b"\xff" * size) for _ in range(sectors)]
-        self.size = size
-        self.erases = 0
-        self.units = 0
-        self.cut_at: int | None = None
-        self.overwritten = 0
-        self._random = random.Random(seed)
-
-    def readblocks(self, block: int, buffer: bytearray, offset: int = 0) -> None:
-        buffer[:] = self.data[block][offset:offset + len(buffer)]
-
-    def writeblocks(self, block: int, data: bytes | bytearray, offset: int = 0) -> None:
-        assert offset + len(data) <= self.size
-        for at in range(0, len(data), 16):
-            unit = bytes(data[at:at + 16])
-            if self._is_cut():  # torn: some bits of the unit are programmed, others not yet
-                unit = bytes(byte | self._random.getrandbits(8) for byte in unit)
-            for index, byte in enumerate(unit):
-                place = offset + at + index
-                if byte & ~self.data[block][place]:
-                    self.overwritten += 1
-                self.data[block][place] &= byte
-            if self.cut_at is not None and self.units > self.cut_at:
-                raise PowerCut
-
-    def ioctl(self, operation: int, argument: int) -> int:
-        if operation == BLOCK_COUNT:
-            return len(self.data)
-        if operation == BLOCK_SIZE:
-            return self.size
-        if operation == ERASE:
-            self.erases += 1
-            half = self._random.randrange(self.size) if self._is_cut() else self.size
-            for index in range(half):
-                self.data[argument][index] = 0xFF
-            if half < self.size:
-                for index in range(half, self.size):
-                    self.data[argument][index] |= self._random.getrandbits(8)
-                raise PowerCut
-        return 0
-
-    def _is_cut(self) -> bool:
-        self.units += 1
-        return self.cut_at is not None and self.units > self.cut_at
 
 
 class Chain:
