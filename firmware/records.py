@@ -77,7 +77,7 @@ def decode_reading(kid, payload, tables):
         raise Refused("damaged", "a meter type", payload[at])
     entries = []
     for field in meters.fields_of(table, meters.BILLING if is_billing else meters.OTHER):
-        value, at = _read(payload, at)
+        value, at = read_number(payload, at)
         if at + 32 > len(payload):
             raise Refused("damaged", at + 32, len(payload))
         if value:
@@ -112,7 +112,7 @@ def encode_seal(record, seq):
         values += [record.meter_epoch, gap]
     if record.flags & seal_codec.HEIGHTS_LOST:
         values.append(record.lost)
-    return bytes((record.flags,)) + _numbers(values) + record.previous
+    return bytes((record.flags,)) + numbers(values) + record.previous
 
 
 def decode_seal(payload, seq):
@@ -120,65 +120,35 @@ def decode_seal(payload, seq):
     if not payload:
         raise Refused("damaged", "a seal", 0)
     flags = payload[0]
-    (count, point, height, boot, age), at = _read_many(payload, 1, 5)
+    (count, point, height, boot, age), at = read_many(payload, 1, 5)
     span = (count >> 2) - 1
     meter_epoch, gap, lost = 1, 0, 0
     if not count & 2:
-        span, at = _read(payload, at)
+        span, at = read_number(payload, at)
     if count & 1:
-        (meter_epoch, gap), at = _read_many(payload, at, 2)
+        (meter_epoch, gap), at = read_many(payload, at, 2)
     if flags & seal_codec.HEIGHTS_LOST:
-        lost, at = _read(payload, at)
+        lost, at = read_number(payload, at)
     return SealRecord(point, height, lost, meter_epoch, flags, boot, boot - age, seq - 1 - gap - span, span,
-                      count >> 2, _hash(payload, at))
+                      count >> 2, hash_at(payload, at))
 
 
 def encode_head(head):
-    return _numbers(head[:5]) + head.previous
-
-
-def decode_head(payload):
-    values, at = _read_many(payload, 0, 5)
-    values.append(_hash(payload, at))
-    return Head(*values)
+    """Returns the record of a Head; this and the following are decoded in facts.py."""
+    return numbers(head[:5]) + head.previous
 
 
 def encode_ack(point, height):
-    return _numbers((point, height))
-
-
-def decode_ack(payload):
-    """Returns [point, height]."""
-    return _read_many(payload, 0, 2)[0]
-
-
-def encode_epoch(point, meter_epoch):
-    """Returns the record that from here on a point's readings are of the meter of that epoch."""
-    return _numbers((point, meter_epoch))
-
-
-def decode_epoch(payload):
-    """Returns [point, meter epoch]."""
-    return _read_many(payload, 0, 2)[0]
+    return numbers((point, height))
 
 
 def encode_boot(boot):
-    return _numbers((boot,))
-
-
-def decode_boot(payload):
-    return _read(payload, 0)[0]
+    return numbers((boot,))
 
 
 def encode_configuration(boot, measurement, configuration):
     """Returns the record of the two hashes that every seal carries from that boot on; seals name them by it."""
-    return _numbers((boot,)) + measurement + configuration
-
-
-def decode_configuration(payload):
-    """Returns (boot, measurement, configuration)."""
-    boot, at = _read(payload, 0)
-    return boot, _hash(payload[:at + 32], at), _hash(payload, at + 32)
+    return numbers((boot,)) + measurement + configuration
 
 
 def seal_payload(kid, record, readings, hashes):
@@ -217,7 +187,7 @@ def _head(payload):
         raise Refused("damaged", "a reading", 0)
     at = 1 + (FULL if payload[0] & FULL_TIME else TIME)
     time_ms = int.from_bytes(payload[1:at], "big") + (0 if payload[0] & FULL_TIME else SINCE_MS)
-    point, at = _read(payload, at)
+    point, at = read_number(payload, at)
     return point, time_ms, not payload[0] & OTHER_GROUP, at
 
 
@@ -257,7 +227,8 @@ def _reason(number):
     return REASONS[number]
 
 
-def _numbers(values):
+def numbers(values):
+    """Returns the bytes of that many varints."""
     out = bytearray()
     for value in values:
         _write(out, value)
@@ -273,14 +244,15 @@ def _write(out, value):
     out.append(value)
 
 
-def _hash(data, at):
-    """The 32 bytes at the end, from `at`."""
+def hash_at(data, at):
+    """Returns the 32 bytes that stand at the end, from `at`."""
     if len(data) != at + 32:
         raise Refused("damaged", at + 32, len(data))
     return bytes(data[at:])
 
 
-def _read(data, at):
+def read_number(data, at):
+    """Returns (the number at `at`, where it ends); Refused `damaged`."""
     value = shift = 0
     while True:
         if at >= len(data) or shift > 70:
@@ -293,9 +265,10 @@ def _read(data, at):
         shift += 7
 
 
-def _read_many(data, at, count):
+def read_many(data, at, count):
+    """Returns ([numbers], where they end)."""
     values: list = []
     for _ in range(count):
-        value, at = _read(data, at)
+        value, at = read_number(data, at)
         values.append(value)
     return values, at

@@ -3,7 +3,7 @@
 Functions over a sealing.Book that has just been made. A board drops this module when the agent runs.
 """
 
-from firmware import envelopes, losses, records
+from firmware import envelopes, facts, losses, records
 from firmware.outbox import Sealed
 from firmware.sealing import CONFIGURATIONS, OPEN_READINGS
 from firmware.wire import seal as seal_codec
@@ -35,7 +35,7 @@ def begin(book, emit):
     for place in book.settings.places:
         chain = book.chains[place.point]
         if place.meter_epoch > chain.known_epoch:
-            chain.turn(emit(records.EPOCH, records.encode_epoch(place.point, place.meter_epoch)), place.meter_epoch)
+            chain.turn(emit(records.EPOCH, facts.encode_epoch(place.point, place.meter_epoch)), place.meter_epoch)
         elif place.meter_epoch < chain.known_epoch:
             texts.append("point %d: its journal is at meter epoch %d, the configuration says %d, which is over" % (
                 place.point, chain.known_epoch, place.meter_epoch))
@@ -54,7 +54,7 @@ def begin(book, emit):
 
 def _take_facts(book, seq, kind, payload):
     if kind == records.ACK:
-        point, height = records.decode_ack(payload)
+        point, height = facts.decode_ack(payload)
         chain = book.chain(point)
         chain.acked = max(chain.acked, height)
     elif kind == records.SEAL:
@@ -69,7 +69,7 @@ def _take_facts(book, seq, kind, payload):
         if record.lost:
             chain.void = max(chain.void, record.height - 1)
     elif kind == records.HEAD:
-        head = records.decode_head(payload)
+        head = facts.decode_head(payload)
         chain = book.chain(head.point)
         chain.acked = max(chain.acked, head.acked)
         chain.known_epoch = max(chain.known_epoch, head.meter_epoch)
@@ -80,12 +80,12 @@ def _take_facts(book, seq, kind, payload):
             chain.head_seq = seq
             chain.last_ms = head.last_ms or None
     elif kind == records.EPOCH:
-        point, meter_epoch = records.decode_epoch(payload)
+        point, meter_epoch = facts.decode_epoch(payload)
         book.chain(point).turn(seq, meter_epoch)
     elif kind == records.BOOT:
-        book.boot = max(book.boot, records.decode_boot(payload))
+        book.boot = max(book.boot, facts.decode_boot(payload))
     elif kind == records.CONFIGURATION:
-        number, measurement, configuration = records.decode_configuration(payload)
+        number, measurement, configuration = facts.decode_configuration(payload)
         book.configurations[number] = [measurement, configuration, seq]
         book.configuration = max(book.configuration, number)
         book.boot = max(book.boot, number)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware import meters, records
+from firmware import facts, meters, records
 from firmware.journal import room
 from firmware.wire import seal as seal_codec
 from firmware.wire.errors import Refused
@@ -72,19 +72,19 @@ def test_a_loss_is_not_written_without_its_flag() -> None:
 def test_heads_and_the_like_come_back(numbers: list[int], previous: bytes) -> None:
     values: list = [*numbers, previous]
     head = records.Head(*values)
-    assert records.decode_head(records.encode_head(head)) == head
-    assert records.decode_ack(records.encode_ack(*numbers[:2])) == numbers[:2]
-    assert records.decode_epoch(records.encode_epoch(*numbers[:2])) == numbers[:2]
-    assert records.decode_boot(records.encode_boot(numbers[0])) == numbers[0]
+    assert facts.decode_head(records.encode_head(head)) == head
+    assert facts.decode_ack(records.encode_ack(*numbers[:2])) == numbers[:2]
+    assert facts.decode_epoch(facts.encode_epoch(*numbers[:2])) == numbers[:2]
+    assert facts.decode_boot(records.encode_boot(numbers[0])) == numbers[0]
     entry = records.encode_configuration(numbers[0], previous, bytes(32))
-    assert records.decode_configuration(entry) == (numbers[0], previous, bytes(32))
+    assert facts.decode_configuration(entry) == (numbers[0], previous, bytes(32))
 
 
 @given(st.binary(max_size=120))
 def test_damaged_records_are_refused_and_crash_nothing(noise: bytes) -> None:
     for decode in (lambda data: records.decode_reading(KID, data, meters.load),
-                   lambda data: records.decode_seal(data, 7), records.decode_head, records.decode_ack,
-                   records.decode_epoch, records.decode_boot, records.decode_configuration, records.point_and_time):
+                   lambda data: records.decode_seal(data, 7), facts.decode_head, facts.decode_ack,
+                   facts.decode_epoch, facts.decode_boot, facts.decode_configuration, records.point_and_time):
         try:
             decode(noise)
         except Refused as refused:
