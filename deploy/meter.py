@@ -12,6 +12,7 @@ from deploy import meter_correct, meter_replace, meter_scan, meter_types
 from deploy.clock import open_clock
 from firmware.board import linux
 from firmware.config import BadConfig
+from firmware.planning import bus as planned
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -72,6 +73,7 @@ def _check(args: argparse.Namespace) -> int:
     try:
         check_files(args.folder)
         print("\n".join(linux.check(args.folder)))
+        planned.check(linux.load_config(args.folder)[0])
     except BadConfig as error:
         return _unusable(str(error))
     return 0

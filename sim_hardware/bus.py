@@ -73,8 +73,8 @@ class TcpServer(Generic[Who]):
         self._connections += 1
         try:
             await self._serve(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass                                            # the master hung up: its right
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass                                            # the master hung up: its right; or the server ends
         finally:
             self._connections -= 1
             self._tasks.discard(task)

@@ -287,6 +287,7 @@ class Worker:
             self._last_gap_ms = gap_ms
             with contextlib.suppress(OSError):
                 self._port.clear()  # the gap before the first request belongs to no reading's time
+            self._port.gap_ms = gap_ms
             start_ms, quality = self._clock.now_ms(), self._clock.quality()
             exchanges = bus.poll(self._port, duty.unit, duty.requests, duty.attempts, self._answer_ms,
                                  self._transaction, duty.budget_ms)

@@ -119,6 +119,7 @@ class MicroBoard:
             port.clear()  # the gap before the first request belongs to no reading's time
         except OSError:
             pass  # the poll finds the line closed, and its reading says so
+        port.gap_ms = gap_ms
         start_ms, quality = self._clock.now_ms(), self._clock.quality()
         exchanges = bus.poll(port, duty.unit, duty.requests, duty.attempts, answer_ms, self._transaction,
                              duty.budget_ms)

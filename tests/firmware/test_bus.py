@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import socket
@@ -127,7 +128,8 @@ class Other:
         self.seen += os.read(self._file, 300)
         for pause_s, data in self._parts:
             time.sleep(pause_s)
-            os.write(self._file, data)
+            with contextlib.suppress(BrokenPipeError):  # the line was closed over the babble
+                os.write(self._file, data)
 
     def close(self) -> None:
         self._thread.join(5)

@@ -34,6 +34,13 @@ class HandClock:
     def monotonic_ms(self) -> int:
         return time.monotonic_ns() // 1_000_000
 
+    def quality(self) -> int:
+        """Synchronised, as an agent's clock says it."""
+        return 2
+
+    def progress(self, label_ms: int) -> None:
+        """Nobody waits for anybody here."""
+
 
 def meter(point: int, unit: int, kind: str = "sdm120", day: str = "generated:household", fault: str = "none",
           value: int = 0) -> MeterConfig:
