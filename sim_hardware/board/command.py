@@ -66,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(args: argparse.Namespace, flash: WornFlash, work: Path) -> int:
     from sim_hardware.board.board import Board, Faults  # with littlefs, which other simulators do not need
+    if args.interpreter is not None:
+        node.find_interpreter(args.interpreter)  # a wrong one is told now, not when the prompt is wanted
     faults = Faults(args.unplug_at, args.lose_at, args.lose_bytes)
     board = Board(CHIPS[args.chip], flash, work,
                   lambda: (node.find_node(), node.find_interpreter(args.interpreter)), faults)

@@ -21,7 +21,7 @@ SYNC_ANSWERS = 8  # the ROM answers one SYNC so often
 CHECKSUM_SEED = 0xEF
 PACKET_BYTES = 64 * 1024  # of one frame; the stub's largest block is 16 KiB
 MAX_READ_BYTES = 64  # of READ_FLASH_SLOW
-BAD_MESSAGE, BAD_CHECKSUM, BAD_DEFLATE = 5, 7, 0xC9
+BAD_MESSAGE, BAD_CHECKSUM, BAD_LENGTH, BAD_DEFLATE = 5, 7, 0xC0, 0xC9
 READ_ID, READ_ID_BIT = 0x9F, 1 << 18  # flash command; "user command" bit of the controller's first register
 GREETING = b"OHAI"
 
@@ -57,7 +57,7 @@ class Loader:
         return self._frames.is_idle()
 
     def receive(self, data: bytes) -> bytes:
-        """Returns what the chip sends back; damaged packets get no answer, as on the chip."""
+        """Returns what the chip sends back; what is no packet gets no answer."""
         return b"".join(self._answer(packet) for packet in self._frames.feed(data))
 
     def _answer(self, packet: bytes) -> bytes:
@@ -67,8 +67,8 @@ class Loader:
             return b""
         _, command, length, checksum = struct.unpack_from("<BBHI", packet)
         body = packet[8:]
-        if len(body) != length:
-            return b""
+        if len(body) != length:  # bytes were lost on the way
+            return self._reply(command, error=BAD_LENGTH if self.is_stub else BAD_MESSAGE)
         self._sending = None
         self.commands[command] = self.commands.get(command, 0) + 1
         handler = self._handlers.get(command) or (self._stub_handlers.get(command) if self.is_stub else None)

@@ -23,6 +23,8 @@ def _as_on_a_board(function):
     def wrapped(*words, **named):
         if is_damaged:
             raise OSError(19)  # ENODEV
+        if words and words[0] == "":  # the folder we are in
+            words = (getcwd(),) + words[1:]  # noqa: F405
         try:
             return function(*words, **named)
         except OSError as error:
