@@ -21,7 +21,8 @@ from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.decode import entries_of
 from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE, SYNC
 from firmware.planning import bus as planned
-from firmware.wire import cbor, identity
+from firmware.planning import journal as planned_days
+from firmware.wire import cbor, genesis, identity
 from firmware.wire.reading import Entry
 
 SECTOR_BYTES = 4096  # a NOR flash's, so that journals of Pi and board have one geometry
@@ -278,9 +279,9 @@ def check(path: Path) -> list[str]:
                                  for function, first, count in plan)
             lines.append(f"  point {row.point}: unit {row.unit}, {table.maker} {table.model}: {requests}")
         lines.append("  " + planned.describe(prediction, settings))
-    per_day = sum(len(line.meters) for line in settings.buses) * 86400 // settings.interval_s
-    days = settings.journal_kib * 1024 / max(1, per_day * 80)
-    lines.append(f"journal of {settings.journal_kib} KiB: about {days:.1f} days without a gateway")
+    chain = folder / settings.genesis
+    parameters = genesis.decode(chain.read_bytes()).parameters if chain.exists() else genesis.parameters()
+    lines.append(planned_days.describe(settings, settings.journal_kib * 1024, parameters["slot_s"]))
     return lines
 
 

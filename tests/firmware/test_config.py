@@ -99,6 +99,7 @@ def test_check_says_what_it_would_do_and_starts_nothing(tmp_path: Path) -> None:
     signer.save(tmp_path / "signing.key")
     text = "\n".join(linux.check(tmp_path))
     assert "2400 baud, 8N1" in text and "registers 72..75" in text and "point 3: unit 1, Peacefair" in text
+    assert "journal: 16777216 bytes, " in text and " days offline (" in text
     assert not (tmp_path / "data").exists()
 
 
