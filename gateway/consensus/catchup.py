@@ -85,8 +85,8 @@ class CatchUp(Viewing):
 
     def _is_busy(self) -> bool:
         """Tells whether something should be moving."""
-        return bool(not self.active or self._wanted or self._unaccepted or self._is_lagging or self._pool.overdue
-                    or self._header_votes.is_open or self._ahead or self._behind
+        return bool(not self.active or self._final is not None or self._wanted or self._unaccepted or self._is_lagging
+                    or self._pool.overdue or self._header_votes.is_open or self._ahead or self._behind
                     or self._accepted_high > self.last_decided or self._log.get(self.last_decided + 1))
 
     def _status_due_ms(self) -> int:

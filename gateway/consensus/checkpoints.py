@@ -69,11 +69,12 @@ def stable_of(pairs: Sequence[tuple[Checkpoint, bytes]]) -> Stable:
                   tuple(message.sender for message, _ in pairs))
 
 
-def check_proof(proof: Sequence[bytes], low: int, quorum: int, mail: Mail) -> Stable | None:
-    """The checkpoint that a proof shows for n = `low`, None for the genesis; raises Refused."""
-    if low == 0:
-        check(not proof, "wrong_proof", "no proof of the genesis", len(proof))
+def check_proof(proof: Sequence[bytes], low: int, quorum: int, mail: Mail, base: int = 0) -> Stable | None:
+    """The checkpoint that a proof shows for n = `low`, None for the epoch's base; raises Refused."""
+    if low == base:
+        check(not proof, "wrong_proof", "no proof of the base", len(proof))
         return None
+    check(low > base, "outside_window", base, low)
     check(len(proof) == quorum, "too_few_signers", quorum, len(proof))
     pairs: list[tuple[Checkpoint, bytes]] = []
     for signed in proof:

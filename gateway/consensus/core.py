@@ -21,6 +21,7 @@ from gateway.consensus.types import (
     Certified,
     Check,
     Decision,
+    Ended,
     Executed,
     Head,
     Keys,
@@ -57,14 +58,18 @@ class Core:
         self._parameters = parameters
         self._identify = identify
         self._now = now
-        self._rules = Rules(size, self.quorum, parameters["log_window"])
+        self._rules = Rules(size, self.quorum, parameters["log_window"], settings.base)
         self._guard = Guard()
+        self._guard.low = settings.base
         self._mail = Mail(settings, keys, self._guard)
-        self._log = Log(parameters["log_window"])
+        self._log = Log(parameters["log_window"], settings.base)
         self._pool = Pool(parameters)
         self._checkpoints = Checkpoints(self.quorum)
         self._header_votes = HeaderVotes(
             settings.epoch, self.quorum, parameters["log_window"], [head.channel for head in executed.heads])
+        for channel, height in settings.floors.items():
+            self._header_votes.raise_floor(channel, height)
+            self._guard.forget_headers(channel, height)
         self._begin_views()
         self._begin_order(executed)
         self._begin_duties()
@@ -91,6 +96,9 @@ class Core:
         self._newest_place: tuple[int, ...] = ()  # what the newest time was found for
         self._newest_s = 0
         self._started_s = self._now.label_ms // 1000
+        self._final: int | None = None  # the epoch's last sequence number, once the state says that it ends
+        self._has_ended = False
+        self._note_ending(executed.n, executed.is_ending)
         self._stable: Stable | None = None
         self._ahead: Stable | None = None  # proven, not yet reached
         self._ahead_ms = 0  # wait label of its proof
@@ -128,6 +136,7 @@ class Core:
         self._submitted: list[bytes] = []
         self._behind_duty: Behind | None = None
         self._alarms: list[str] = []
+        self._ended: Ended | None = None
 
     @property
     def primary(self) -> int:
@@ -152,6 +161,20 @@ class Core:
     def pending(self) -> int:
         """Items that are not yet executed."""
         return len(self._pool)
+
+    @property
+    def stable_proof(self) -> tuple[bytes, ...]:
+        """The CHECKPOINTs that prove `low`; none at the epoch's base."""
+        return () if self._stable is None else self._stable.proof
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all that the epoch decides is decided."""
+        return self._final is not None and self.last_decided >= self._final
+
+    def _note_ending(self, n: int, is_ending: bool) -> None:
+        if is_ending and self._final is None:
+            self._final = -(-n // self.interval) * self.interval
 
     # --- outbox ---
 
@@ -199,10 +222,10 @@ class Core:
         old low mark beside promises that lie beyond its window."""
         compact = self._compact() if self._is_compacting else None
         ready = Ready([] if self._is_compacting else self._records, compact, self._sends, self._checks,
-                      self._decisions, self._certified, self._submitted, self._behind_duty, self._alarms)
+                      self._decisions, self._certified, self._submitted, self._behind_duty, self._alarms, self._ended)
         self._records, self._sends, self._checks, self._decisions = [], [], [], []
         self._certified, self._submitted, self._alarms = [], [], []
-        self._behind_duty = None
+        self._behind_duty = self._ended = None
         self._is_compacting = False
         self._others, self._accepted = [], []
         return ready
@@ -271,7 +294,8 @@ class Core:
 
     def _compact(self) -> list[bytes]:
         """All that still counts, as a new votes log."""
-        records = [durable.floors(sorted(self._header_votes.floors.items()))]
+        records = [durable.epoch(self._settings.epoch)] if self._settings.epoch else []
+        records += [durable.floors(sorted(self._header_votes.floors.items()))]
         if self._stable is not None:
             records.append(durable.stable(self._stable.proof))
         own = self._view_changes.get(self.index)
@@ -316,6 +340,8 @@ def check_settings(settings: Settings) -> None:
     if not 0 < parameters["checkpoint_interval"] <= parameters["log_window"]:
         raise ValueError("checkpoint_interval %d, log_window %d" % (
             parameters["checkpoint_interval"], parameters["log_window"]))
+    if settings.base % parameters["checkpoint_interval"]:
+        raise ValueError("an epoch begins at a checkpoint, not after %d" % settings.base)
     if settings.depth < 1 or parameters["batch_items"] < 1 or parameters["timeout_ms"] < 1:
         raise ValueError("depth %d, batch_items %d, timeout_ms %d" % (
             settings.depth, parameters["batch_items"], parameters["timeout_ms"]))

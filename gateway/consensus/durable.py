@@ -9,6 +9,7 @@
     6     PREPARE after NEW-VIEW                  the NEW-VIEW with V and O: state ACTIVE in that view
     7     deleting below h                        the q CHECKPOINTs that prove h
     8     forgetting header votes                 per channel the height up to which none is given any more
+    9     the first vote of an epoch              its number; none: epoch 0
 
 A vote's record never repeats the batch. At a stable checkpoint the whole log is replaced by what still counts.
 """
@@ -21,7 +22,7 @@ from firmware.wire.errors import Refused
 from firmware.wire.shape import check_fields
 from gateway.consensus.messages import Prepared
 
-ACCEPTED, PREPARED, HEADER_VOTE, CHECKPOINT, STOPPED, ACTIVE, STABLE, FLOORS = range(1, 9)
+ACCEPTED, PREPARED, HEADER_VOTE, CHECKPOINT, STOPPED, ACTIVE, STABLE, FLOORS, EPOCH = range(1, 10)
 
 _KINDS = {
     ACCEPTED: ("b", "b?", "b?"),
@@ -32,6 +33,7 @@ _KINDS = {
     ACTIVE: ("b",),
     STABLE: ("l",),
     FLOORS: ("l",),
+    EPOCH: ("u",),
 }
 
 
@@ -75,6 +77,16 @@ def proof(messages: Sequence[bytes]) -> bytes:
 
 def floors(heights: Sequence[tuple[str, int]]) -> bytes:
     return cbor.encode([FLOORS, [list(pair) for pair in heights]])
+
+
+def epoch(number: int) -> bytes:
+    return cbor.encode([EPOCH, number])
+
+
+def epoch_of(records: Sequence[bytes]) -> int:
+    """The epoch that a votes log is of: its first record tells, where it is not 0."""
+    found = [record.fields[0] for record in read(records[:1]) if record.kind == EPOCH]
+    return found[0] if found else 0
 
 
 def read(records: Sequence[bytes]) -> list[Record]:

@@ -34,22 +34,26 @@ class Signer(Protocol):
 
 
 class CoseKeys:
-    """`signer` must be the key of one of `members`, else ValueError; verify_digest(public key, digest, signature)."""
+    """`signer` must be the key of one of `members`, else ValueError; None: an observer's, who signs nothing.
+    verify_digest(public key, digest, signature)."""
 
-    def __init__(self, signer: Signer, members: Sequence[Member], chain_id: bytes,
+    def __init__(self, signer: Signer | None, members: Sequence[Member], chain_id: bytes,
                  verify_digest: Callable[[bytes, bytes, bytes], bool]):
-        public_key = signer.public_key()
-        own = [member for member in members if member.public_key == public_key]
-        if len(own) != 1:
-            raise ValueError("the signing key is none of the members'")
-        self._signer = signer
-        self._kid = own[0].kid
+        self._signer, self._kid = signer, b""
+        if signer is not None:
+            public_key = signer.public_key()
+            own = [member for member in members if member.public_key == public_key]
+            if len(own) != 1:
+                raise ValueError("the signing key is none of the members'")
+            self._kid = own[0].kid
         self._members = {member.kid: (index, member.public_key) for index, member in enumerate(members)}
         self._chain_id = chain_id
         self._verify_digest = verify_digest
         self._beginnings: dict[str, bytes] = {}  # kind: what is hashed before a payload of 24..255 bytes and its size
 
     def sign(self, kind: str, payload: bytes) -> bytes:
+        if self._signer is None:
+            raise ValueError("an observer signs nothing")
         return bytes(cose.assemble(self._kid, payload, self._signer.sign_digest(self._digest(kind, payload))))
 
     def open(self, kind: str, message: bytes) -> tuple[int, bytes]:

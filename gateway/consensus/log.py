@@ -76,9 +76,9 @@ class Slot:
 class Log:
     """Slots of low < n <= low + window, and the batches that they speak of."""
 
-    def __init__(self, window: int):
+    def __init__(self, window: int, base: int = 0):
         self.window = window
-        self.low = 0
+        self.low = base
         self._slots: dict[int, Slot] = {}
         self._bodies: dict[bytes, Body] = {}
 

@@ -36,7 +36,7 @@ class Ordering(Core):
             if self._log.get(n) is not None:
                 self._pass_decided()
                 n = self._accepted_high + 1
-            if n not in self._log or n - self.last_executed > self._settings.depth:
+            if n not in self._log or n - self.last_executed > self._settings.depth or self._is_beyond(n):
                 return
             is_due = self._pool.is_due(self._now, self._accepted_high == self.last_decided)
             if not is_due and self._now.label_ms < self._heartbeat_ms():
@@ -60,10 +60,17 @@ class Ordering(Core):
     def _heartbeat_ms(self) -> int:
         """Label at which an empty block is due when nothing else makes one: a deadline of the state, or long silence.
         What is under way may pass the deadline, or move it: it counts only in the state after all that is accepted."""
+        if self._final is not None:
+            return 0  # an epoch that ends is filled up to its last checkpoint, with empty blocks if need be
         due_s = max(self._newest_time_s(), self._started_s) + self._parameters["heartbeat_s"]
         if self._deadline_s is not None and self.last_executed == self._accepted_high:
             due_s = min(due_s, self._deadline_s)
         return due_s * 1000
+
+    def _is_beyond(self, n: int) -> bool:
+        """Whether n is the next epoch's. What is decided there all the same, proposed before the end was known, is void
+        for everybody: it is never handed out."""
+        return self._final is not None and n > self._final
 
     def _on_pre_prepare(self, vote: Vote, signed: bytes, data: bytes | None) -> None:
         check(vote.sender == vote.view % self.size, "not_permitted", vote.view % self.size, vote.sender)
@@ -135,6 +142,8 @@ class Ordering(Core):
             slot = self._log.get(self._accepted_high + 1)
             if slot is None or slot.digest is None or not slot.is_checked or slot.is_refused:
                 return
+            if self._is_beyond(slot.n):
+                return
             body = self._log.body(slot.digest)
             assert body is not None
             if self._is_early(body.batch):
@@ -152,7 +161,7 @@ class Ordering(Core):
         """Block time never falls; an empty batch is a heartbeat, and those are due seldom (clocks differ a little) but
         for a deadline of the state."""
         newest_s = self._newest_time_s()
-        if batch.items or not newest_s:
+        if batch.items or not newest_s or self._final is not None:
             return newest_s
         if self._deadline_s is not None and self.last_executed == self._accepted_high:
             return max(newest_s, min(self._deadline_s, self._earliest_empty_s(newest_s)))
@@ -303,6 +312,8 @@ class Ordering(Core):
             if slot is None or slot.decided is None or not self._log.has(slot.decided):
                 return
             if self.last_decided % self.interval == 0 and self.last_executed < self.last_decided:
+                return
+            if self._is_beyond(n):
                 return
             batch = None
             if slot.decided != NULL_DIGEST:

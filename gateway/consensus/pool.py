@@ -74,6 +74,10 @@ class Pool:
         if n:
             self.fly([item.key], n)
 
+    def items(self) -> list[Item]:
+        """All that is not executed, in the order of its arrival."""
+        return [entry.item for entry in self._entries.values()]
+
     def drop(self, key: bytes) -> None:
         """Forgets an item: executed, refused or no longer wanted."""
         entry = self._entries.pop(key, None)

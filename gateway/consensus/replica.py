@@ -115,11 +115,12 @@ class Replica(Restoring):
         return self._finish()
 
     def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now,
-                 deadline_s: int | None = None) -> Ready:
+                 deadline_s: int | None = None, is_ending: bool = False) -> Ready:
         """The decision at n is executed and durable: the block it made ([] for NULL), the state after it, and the block
-        time which that state wants to see passed: an empty block is proposed for it, and owed by the primary."""
+        time which that state wants to see passed: an empty block is proposed for it, and owed by the primary.
+        is_ending: that state names another set of validators."""
         self._now = now
-        self._on_executed(n, heads, state_root, deadline_s)
+        self._on_executed(n, heads, state_root, deadline_s, is_ending)
         return self._finish()
 
     def installed(self, executed: Executed, now: Now) -> Ready:
@@ -134,6 +135,21 @@ class Replica(Restoring):
         self._now = now
         self._vote_for_heads(heads)
         return self._finish()
+
+    def note_certificate(self, channel: str, height: int, now: Now) -> Ready:
+        """A certificate of a block executed here came another way than by votes."""
+        self._now = now
+        self._header_votes.settle(channel, height)
+        return self._finish()
+
+    @property
+    def open_heights(self) -> tuple[tuple[str, int], ...]:
+        """Blocks executed here that lack a certificate, as far as is known here."""
+        return self._header_votes.wanted(self._round)
+
+    def items(self) -> list[Item]:
+        """What waits to be ordered, for the next epoch."""
+        return self._pool.items()
 
     def tick(self, now: Now) -> Ready:
         """Time went on."""

@@ -24,6 +24,9 @@ class Restoring(Timing):
 
     def _restore(self, records: Sequence[bytes]) -> None:
         read = durable.read(records)
+        if records and durable.epoch_of(records) != self._settings.epoch:
+            raise ValueError("the votes log is of epoch %d, not %d" % (
+                durable.epoch_of(records), self._settings.epoch))
         try:
             self._restore_stable(read)
             self._restore_view(read)
@@ -46,7 +49,7 @@ class Restoring(Timing):
                 proof = tuple(record.fields[0])
                 first = self._mail.peek(proof[0])
                 assert isinstance(first, Checkpoint)
-                stable = check_proof(proof, first.n, self.quorum, self._mail)
+                stable = check_proof(proof, first.n, self.quorum, self._mail, self._settings.base)
                 assert isinstance(stable, Stable)
                 self._stable = stable
                 self._log.become_stable(stable.n)

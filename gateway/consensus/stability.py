@@ -12,7 +12,7 @@ from gateway.consensus.checkpoints import Stable
 from gateway.consensus.core import heads_of
 from gateway.consensus.messages import Checkpoint
 from gateway.consensus.ordering import Ordering
-from gateway.consensus.types import Behind, Executed, Head
+from gateway.consensus.types import Behind, Ended, Executed, Head
 
 # How long a proven checkpoint may be ahead of what is decided here before blocks are fetched: votes under way on a LAN
 # arrive within milliseconds, and T is 2 s.
@@ -22,12 +22,14 @@ GRACE_MS = 300
 class Stability(Ordering):
     """Execution reported back, checkpoints, header votes."""
 
-    def _on_executed(self, n: int, heads: Sequence[Head], state_root: bytes, deadline_s: int | None) -> None:
+    def _on_executed(self, n: int, heads: Sequence[Head], state_root: bytes, deadline_s: int | None,
+                     is_ending: bool) -> None:
         if n <= self.last_executed:
             return  # an installed head went past it
         if n != self.last_executed + 1 or n > self.last_decided:
             raise ValueError("executed %d after %d of %d decided" % (n, self.last_executed, self.last_decided))
         self.last_executed = n
+        self._note_ending(n, is_ending)
         self._state_root = state_root
         self._deadline_s = deadline_s
         for key in self._land(n):
@@ -57,6 +59,7 @@ class Stability(Ordering):
             self._accepted_high = max(self._accepted_high, executed.n)
             self._state_root = executed.state_root
             self._deadline_s = executed.deadline_s
+            self._note_ending(executed.n, executed.is_ending)
             self._decided_time_s = max(self._decided_time_s, executed.time_s)
             for n in [n for n in self._flights if n <= executed.n]:
                 self._free(n)  # it may not be what was decided there: the driver forgets what the blocks hold
@@ -71,6 +74,15 @@ class Stability(Ordering):
             if self._ahead is not None and self._ahead.n <= executed.n:
                 self._become_stable(self._ahead)
         self._deliver()
+
+    def _look_for_end(self) -> None:
+        """The epoch is over once its last checkpoint is stable here, and its blocks are certified: light nodes come to
+        the next set by the last of them."""
+        if (self._final is None or self._has_ended or self.is_halted or self.low < self._final
+                or self.last_executed < self._final or self._header_votes.is_open):
+            return
+        self._has_ended = True
+        self._ended = Ended(self._final, self.stable_proof)
 
     # --- header votes ---
 

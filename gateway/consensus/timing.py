@@ -39,6 +39,8 @@ class Timing(CatchUp):
             self._ask_for_blocks()
         if self.size > 1 and self._now.wait_ms >= self._status_ms + STATUS_SOON_MS:
             self._keep_status()
+        if self._final is not None:
+            self._look_for_end()
 
     def _behind_again_ms(self) -> int:
         return self._behind_ms + BEHIND_T * self._parameters["timeout_ms"]
@@ -63,7 +65,7 @@ class Timing(CatchUp):
                 yield "item", key
                 break
         if self._now.label_ms >= self._heartbeat_late_ms():
-            yield "heartbeat", self._newest_time_s()
+            yield "heartbeat", (self._newest_time_s(), self._final and self.last_decided)
 
     def _heartbeat_late_ms(self) -> int:
         return self._heartbeat_ms() + self._parameters["time_ahead_s"] * 1000
@@ -82,7 +84,8 @@ class Timing(CatchUp):
             self._lose_patience()
 
     def _is_watching(self) -> bool:
-        return self.active and not self.is_primary and not self.is_halted and self._behind is None
+        return (self.active and not self.is_primary and not self.is_halted and self._behind is None
+                and not self.is_over)
 
     def _watch_deadline_ms(self) -> int | None:
         if not self._watches:
@@ -106,7 +109,7 @@ class Timing(CatchUp):
     def _tell(self) -> None:
         """As backup: overdue items go to all once, and to the primary again every T (it may be a new one). Who has
         stopped, perhaps alone, does not know which view the others are in, and tells one after the other."""
-        if self.size == 1 or self.is_primary or self.is_halted or not self._pool.overdue:
+        if self.size == 1 or self.is_primary or self.is_halted or not self._pool.overdue or self.is_over:
             return
         now_ms = self._now.wait_ms
         fresh = self._pool.take_untold()
@@ -170,11 +173,11 @@ class Timing(CatchUp):
             yield self._status_due_ms()
             for _, due_ms in self._wanted.values():
                 yield due_ms
-            if self._pool.overdue and not self.is_primary and not self.is_halted:
+            if self._pool.overdue and not self.is_primary and not self.is_halted and not self.is_over:
                 yield self._tell_again_ms
 
     def _can_propose(self) -> bool:
         n = self._accepted_high + 1
         return (self.is_primary and not self.is_halted and self._behind is None and not self._unaccepted
-                and n in self._log and n - self.last_executed <= self._settings.depth)
+                and n in self._log and n - self.last_executed <= self._settings.depth and not self._is_beyond(n))
 

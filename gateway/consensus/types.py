@@ -51,6 +51,7 @@ class Executed(NamedTuple):
     heads: Sequence[Head]  # newest block of every channel, height 0 = genesis
     time_s: int = 0  # time of the newest block; 0 = not known (block time then rests on the clock bounds alone)
     deadline_s: int | None = None  # block time that the state after n wants to see passed; None = none
+    is_ending: bool = False  # the state after n names another set: the epoch ends with the next checkpoint, or this one
 
 
 class Settings(NamedTuple):
@@ -63,6 +64,8 @@ class Settings(NamedTuple):
     parameters: Mapping[str, int]  # firmware.wire.genesis.PARAMETERS
     channel: str = "trade"
     depth: int = 8  # proposals that may be under way beyond the last executed one
+    base: int = 0  # sequence number after which the epoch began, executed by all: needs no proof
+    floors: Mapping[str, int] = {}  # height of each channel at `base`: the headers up to there were the set's before
 
 
 class Send(NamedTuple):
@@ -107,6 +110,14 @@ class Behind(NamedTuple):
     holders: Sequence[int]
 
 
+class Ended(NamedTuple):
+    """The epoch is over: its last checkpoint n is stable, and every block up to it certified here. Keep the proof for
+    those who were away, and begin the next epoch with the set that the state names; nothing more is decided here."""
+
+    n: int
+    proof: Sequence[bytes]  # the q CHECKPOINTs
+
+
 class Ready(NamedTuple):
     """Duties, to be obeyed from left to right. With `compact` there is no `persist`: the compact log has it all."""
 
@@ -119,6 +130,7 @@ class Ready(NamedTuple):
     submitted: Sequence[bytes] = ()  # requests that came by SUBMIT: verify, make durable, then `submit`
     behind: Behind | None = None
     alarms: Sequence[str] = ()  # for people
+    ended: Ended | None = None
 
 
 class Keys(Protocol):

@@ -37,6 +37,7 @@ class Rules(NamedTuple):
     size: int
     quorum: int
     window: int
+    base: int = 0  # of the epoch
 
     def primary(self, view: int) -> int:
         return view % self.size
@@ -66,7 +67,7 @@ def check_prepared(prepared: Prepared, rules: Rules, mail: Mail) -> Vote:
 
 def check_view_change(message: ViewChange, rules: Rules, mail: Mail) -> Evidence:
     """What a VIEW-CHANGE shows; raises Refused unless all of it is proven."""
-    stable = check_proof(message.proof, message.low, rules.quorum, mail)
+    stable = check_proof(message.proof, message.low, rules.quorum, mail, rules.base)
     check(len(message.prepared) <= rules.window, "oversize", rules.window, len(message.prepared))
     rows: list[tuple[int, int, bytes]] = []
     last = message.low

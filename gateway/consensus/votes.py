@@ -90,6 +90,14 @@ class HeaderVotes:
         at = turn * WANTED % len(heights) if len(heights) > WANTED else 0
         return tuple((heights + heights)[at:at + min(WANTED, len(heights))])
 
+    def settle(self, channel: str, height: int) -> None:
+        """A certificate for a block executed here is at hand, whoever made it."""
+        tally = self._tallies.get(channel, {}).get(height)
+        if tally is not None and not tally.is_certified:
+            tally.is_certified = True
+            tally.votes = {}
+        self._open.pop((channel, height), None)
+
     @property
     def is_open(self) -> bool:
         """Tells whether a block executed here lacks its certificate."""
