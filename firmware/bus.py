@@ -15,8 +15,8 @@ from firmware import modbus
 from firmware.decode import NOT_IMPLEMENTED
 
 ANSWER_BYTES = 540  # two frames, a late one and the right one; a babbling device is cut off here
-REPLY_MS = 100  # within which a healthy meter begins to answer; what a slower one takes is its budget's
-PATIENCE = 12  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
+REPLY_MS = 50  # within which a healthy meter begins to answer, as manuals and experience have it; the rest is its budget
+PATIENCE = 16  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
 
 # One request as it went over the line; words: the list that answers it, or None with a reason.
 Exchange = namedtuple("Exchange", ("request", "frame", "answer", "words", "reason"))

@@ -29,6 +29,7 @@ class Schedule:
         self._probe_at_ms = 0
         self._probe_wait_ms = PROBE_MS
         self._probation = 0
+        self.seen = None  # what plausible.judge remembers of the last billing reading
 
     def due(self):
         """Returns (label ms, group) of what is read next."""

@@ -10,7 +10,7 @@ from collections import namedtuple
 from firmware import bus, config, meters, modbus
 from firmware.schedule import ATTEMPTS
 
-REPLY_MS = 50  # what a healthy meter takes to begin its answer: 10 to 50 ms by their manuals and by experience
+REPLY_MS = bus.REPLY_MS
 REQUEST_BYTES, ANSWER_BYTES = 8, 5  # of a read; the answer has two more for each register
 
 # One bus: how many points; the requests of a round; ms of a round when all is well, of one with a meter in trouble, and
