@@ -8,20 +8,18 @@ are given up only for an ack that the light node has proven. When overflow or da
 used twice: the point starts a new run with the next height, says how many heights are lost, and seals what readings are
 left once more.
 
-What is needed at times only (answers.py, envelopes.py, losses.py, report.py, recovery.py) is imported by the function
-that needs it, so that a board can drop it afterwards.
+What is needed at times only (polling.py, answers.py, envelopes.py, losses.py, report.py, recovery.py) is imported by
+the function that needs it, so that a board can drop it afterwards.
 
 The journal is only read here; whoever obeys the duties writes it, each call's duties left to right and before the next
 call. Records get consecutive numbers, so the agent knows each record's number as it asks for it.
 """
 
-import hashlib
 from collections import namedtuple
 
-from firmware import bus, decode, meters, modbus, records, sealing
+from firmware import bus, sealing
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
-from firmware.wire import reading as reading_codec
 from firmware.wire.errors import Refused
 
 Read = namedtuple("Read", ("point", "bus", "unit", "group", "due_ms", "requests", "attempts", "budget_ms"))
@@ -62,7 +60,6 @@ class Agent:
         self.verify_digest = verify_digest
         self.public_key = signer.public_key()
         self._tables = {place.meter.type: place.meter for place in settings.places}
-        self._tags = {place.point: records.tag_of(place.meter) for place in settings.places}
         self.duties = []
         self._is_dirty = False
         self._done_ms = -1
@@ -72,25 +69,26 @@ class Agent:
         self.followed_ms = None  # a wait: when the newest header from the header topic was checked
         self.is_witness_due = light.witnessed is not None  # what was noted before a crash may not have been sent
         self.book = sealing.Book(settings, light.parameters, journal, self.table)
-        from firmware import recovery
+        from firmware import polling, recovery
 
         recovery.recover(self.book, self.outbox)
         for text in recovery.begin(self.book, self.emit):
             self.alarm(text)
         self.schedules = {}
-        self._places = {}
         for place in settings.places:
             last_ms = self.book.chains[place.point].last_billing_ms
             details_ms = settings.details_ms
-            if details_ms and not meters.fields_of(place.meter, meters.OTHER):
+            if details_ms and not polling.has_details(place.meter):
                 details_ms = 0  # a reading of nothing is none
             self.schedules[place.point] = Schedule(settings.interval_ms, details_ms, last_ms, now_ms)
-            self._places[place.point] = place
         self._plans = {}
+        self.tags = {}  # by type of meter: what its records begin with
 
     def table(self, name):
         """Returns the Meter of a type, loaded once."""
         if name not in self._tables:
+            from firmware import meters
+
             self._tables[name] = meters.slim(meters.load(name))
         return self._tables[name]
 
@@ -134,37 +132,9 @@ class Agent:
 
         Returns duties. Whatever could not be read is missing with its reason; nothing old, nothing made up.
         """
-        place = self._places[read.point]
-        schedule = self.schedules[read.point]
-        answered = is_bad = False
-        for exchange in exchanges:
-            if exchange.reason is None or exchange.reason.startswith(modbus.EXCEPTION):
-                answered = True
-            else:
-                is_bad = True
-        schedule.note(is_bad)
-        if answered:
-            if schedule.answered():
-                self.alarm("point %d (unit %d) answers again" % (place.point, place.unit))
-        elif exchanges and schedule.silent(wait_ms):
-            self.alarm("point %d: unit %d on bus %d is silent (%s): asked now and then only; check its power, "
-                        "wiring and address" % (place.point, place.unit, place.bus, exchanges[-1].reason))
-        fields = meters.fields_of(place.meter, read.group)
-        entries, implausible = decode.entries_of(fields, bus.registers_of(exchanges, read.requests))
-        hasher = hashlib.sha256()
-        for exchange in exchanges:
-            for frame in (exchange.frame, exchange.answer):
-                hasher.update(len(frame).to_bytes(2, "big"))
-                hasher.update(frame)
-        time_ms = self.book.rising_time(place.point, start_ms)
-        reading = reading_codec.Reading(self.settings.kid, place.point, time_ms, entries, quality | implausible,
-                                        hasher.digest())
-        seq = self.emit(records.READING, records.encode_reading(reading, place.meter.type, read.group,
-                                                                   self._tags[place.point]))
-        self.book.chains[place.point].add(seq, time_ms, read.group == meters.BILLING)
-        self.counts["readings"] += 1
-        schedule.finish(read.group, now_ms)
-        return self.take()
+        from firmware import polling
+
+        return polling.on_words(self, read, start_ms, quality, exchanges, now_ms, wait_ms)
 
     def on_connected(self, broker):
         """The link to the broker of that number stands."""
@@ -251,8 +221,9 @@ class Agent:
     def _plan(self, place, group):
         key = (place.point, group)
         if key not in self._plans:
-            fields = meters.fields_of(place.meter, group)
-            self._plans[key] = modbus.plan(fields, place.meter.max_registers, place.meter.max_hole)
+            from firmware import polling
+
+            self._plans[key] = polling.plan(place.meter, group)
         return self._plans[key]
 
     def _check_silence(self, wait_ms):
@@ -284,6 +255,6 @@ class Agent:
 
 def now_s_of(label_ms, quality):
     """Returns the Unix seconds that a header's time is held against; None while the clock is not synchronised."""
-    if quality & reading_codec.CLOCK_BITS == reading_codec.CLOCK_SYNCHRONISED:
+    if quality & 3 == 2:  # reading.CLOCK_BITS, CLOCK_SYNCHRONISED
         return label_ms // 1000
     return None

@@ -9,7 +9,7 @@ from firmware import agent as agent_module
 from firmware.agent import Agent, Settings, now_s_of
 from firmware.journal import Journal
 from firmware.lightnode import LightNode
-from firmware.wire import cbor, identity, topics
+from firmware.wire import cbor, topics
 from firmware.wire.errors import Impossible, Refused
 
 WAIT_MS = 1000  # the longest sleep: the stop and a shared clock that was held are looked at so often
@@ -18,10 +18,9 @@ STATUS_MS = 10000  # a wait between two looks at the agent from outside
 TRUST = "trust.cbor"
 STATUS = "status.json"
 # Modules that a board has no room for all the time: those of the start, and those of work that is done at times.
-ONCE = ("config", "own", "recovery", "ring", "losses", "envelopes", "wire.genesis", "wire.certificate", "wire.cose",
-        "wire.seal")
-AT_TIMES = ("answers", "losses", "envelopes", "report", "wire.ack", "wire.witness", "wire.certificate", "wire.cose",
-            "wire.seal")
+AT_TIMES = ("polling", "plausible", "answers", "envelopes", "losses", "report", "records", "decode", "meters",
+            "wire.ack", "wire.certificate", "wire.cose", "wire.reading", "wire.seal", "wire.witness")
+ONCE = ("config", "own", "recovery", "facts", "ring", "wire.genesis", "wire.identity") + AT_TIMES
 WITNESS = "witness"  # stands where an envelope's token has its point
 
 
@@ -35,6 +34,8 @@ class Runner:
         self._events: list = []  # of our own making, to be handled before the board's
         self._is_closing = False
         self.config = config
+        from firmware.wire import identity
+
         self.kid = identity.kid_of(board.signer.public_key())
         light = _light_node(board)
         self.journal = Journal(board.device())
@@ -87,8 +88,7 @@ class Runner:
         events.extend(self._board.wait(wait_ms))
         for event in events:
             self._obey(self._handle(event))
-            if event[0] == "message":
-                self._board.forget(*AT_TIMES)
+            self._board.forget(*AT_TIMES)
 
     def _wait_ms(self):
         due_ms = self.agent.next_ms()

@@ -4,8 +4,7 @@ Billing polls are due at multiples of the interval, the other quantities half an
 never stand in the way of a slot boundary. A poll that comes too late is made once, not as often as it was missed.
 """
 
-from firmware import meters
-
+BILLING, OTHER = "billing", "other"  # groups of a meter's quantities, polled apart
 DEAD_AFTER = 3  # polls without any answer, after which a unit is only probed
 ATTEMPTS = 2  # of one request to a living unit: a single lost frame costs no reading
 PROBE_MS = 5000  # wait before a dead unit is asked again, doubling
@@ -34,8 +33,8 @@ class Schedule:
     def due(self):
         """Returns (label ms, group) of what is read next."""
         if self.details_ms and self.details_due_ms < self.billing_due_ms:
-            return self.details_due_ms, meters.OTHER
-        return self.billing_due_ms, meters.BILLING
+            return self.details_due_ms, OTHER
+        return self.billing_due_ms, BILLING
 
     def done_ms(self):
         """Returns the label before which everything due has been read; a poll under way is not."""
@@ -63,7 +62,7 @@ class Schedule:
     def finish(self, group, now_ms):
         """The poll that was due has been made (or left out)."""
         self.is_busy = False
-        if group == meters.OTHER:
+        if group == OTHER:
             self.details_due_ms = self._next_details(max(now_ms, self.details_due_ms))
             return
         floor_ms = now_ms - now_ms % self.interval_ms

@@ -9,13 +9,13 @@ import sys
 from collections import namedtuple
 
 from firmware.decode import WORDS
+from firmware.schedule import BILLING, OTHER
 from firmware.wire import cbor
 
 # A type's place here stands in journal records: add at the end only, never beyond OWN (records.py) of them.
 TYPES = ("sdm120", "sdm630", "pzem004t", "sdm230", "sdm72d", "sdm72dv2", "b23", "em24", "em340",
          "ddsu666", "dtsu666", "umg96rm", "we514", "we516", "iem3155", "growatt_rtu2", "growatt_tlxh", "sma")
 IMPORT, EXPORT = "1.8.0", "2.8.0"
-BILLING, OTHER = "billing", "other"
 REAL_FUNCTIONS = (3, 4)
 
 Field = namedtuple("Field", (
@@ -36,20 +36,24 @@ FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ = 40000, 70000
 PERMILLE_MAX = 10000  # distortion may be far above 100 %
 
 
-def load(name):
-    """Returns the Meter of a type; ValueError names the types there are."""
+def load(name, group=None):
+    """Returns the Meter of a type; ValueError names the types there are. group: with the fields of that one only."""
     if name not in TYPES:
         raise ValueError("unknown meter type %s: one of %s" % (name, ", ".join(TYPES)))
     table = __import__("firmware.meters." + name, None, None, ("FIELDS",))
+    sys.modules.pop("firmware.meters." + name, None)  # used up here
+    delattr(sys.modules["firmware.meters"], name)
     specials = {}  # one for all fields of a kind: a board has little room
     for kind, none in table.NONE:
         specials[kind] = Special(none, None, None)
     fields = []
-    for label, name_, unit, function, address, kind, numerator, denominator, is_billing in table.FIELDS:
-        fields.append(field(label, name_, unit, function, address, kind, table.ORDER, numerator, denominator,
-                            BILLING if is_billing else OTHER, table.BOUNDS, specials.get(kind)))
-    sys.modules.pop("firmware.meters." + name, None)  # a board has no room for it twice
-    delattr(sys.modules["firmware.meters"], name)
+    for line in _lines(table.FIELDS):
+        words = [None if word == "-" else word for word in line.split()]
+        label, name_, unit, function, address, kind, numerator, denominator, is_billing = words
+        group_ = BILLING if is_billing == "1" else OTHER
+        if group is None or group == group_:
+            fields.append(field(label, name_, unit, int(function), int(address, 0), kind, table.ORDER, int(numerator),
+                                int(denominator), group_, table.BOUNDS, specials.get(kind)))
     return Meter(name, table.MAKER, table.MODEL, tuple(fields), table.LIMITS[0], table.LIMITS[1], table.LIMITS[2],
                  table.SERIAL[0], table.SERIAL[1], table.BOUNDS[0], table.NUMBER, table.IDENTITY)
 
@@ -79,7 +83,7 @@ def field(label, name, unit, function, address, kind, order, numerator, denomina
 def fields_of(meter, group):
     """Returns the fields of one group, in the table's order; what `slim` left out is loaded anew each time."""
     if group != BILLING and meter.maker is None:
-        meter = load(meter.type)
+        return load(meter.type, group).fields
     return tuple([field for field in meter.fields if field.group == group])
 
 
@@ -113,3 +117,13 @@ def _range(label, unit, bounds):
     if label == "frequency":
         return FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ
     return (-ANGLE_MAX, ANGLE_MAX) if "angle" in label else (-COUNT_MAX, COUNT_MAX)
+
+
+def _lines(text):
+    """Yields the lines of a table's text but those that only people read; one at a time, for a board's sake."""
+    at = 1
+    while at < len(text):
+        end = text.find("\n", at)
+        if text[at] != "#":
+            yield text[at:end]
+        at = end + 1

@@ -21,31 +21,31 @@ IDENTITY = None
 ORDER = "msw"
 NONE = (("s64", 0x8000000000000000),)  # the maker's custom for what a variant lacks; a float is NaN then
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("current_l1", "31.7.0", "mA", 3, 2999, "f32", 1000, 1, 0),
-    ("current_l2", "51.7.0", "mA", 3, 3001, "f32", 1000, 1, 0),
-    ("current_l3", "71.7.0", "mA", 3, 3003, "f32", 1000, 1, 0),
-    ("current_avg", None, "mA", 3, 3009, "f32", 1000, 1, 0),
-    ("voltage_l12", None, "mV", 3, 3019, "f32", 1000, 1, 0),
-    ("voltage_l23", None, "mV", 3, 3021, "f32", 1000, 1, 0),
-    ("voltage_l31", None, "mV", 3, 3023, "f32", 1000, 1, 0),
-    ("voltage_l1", "32.7.0", "mV", 3, 3027, "f32", 1000, 1, 0),
-    ("voltage_l2", "52.7.0", "mV", 3, 3029, "f32", 1000, 1, 0),
-    ("voltage_l3", "72.7.0", "mV", 3, 3031, "f32", 1000, 1, 0),
-    ("voltage_avg_ln", "12.7.0", "mV", 3, 3035, "f32", 1000, 1, 0),
-    ("active_power_l1", "36.7.0", "W", 3, 3053, "f32", 1000, 1, 0),
-    ("active_power_l2", "56.7.0", "W", 3, 3055, "f32", 1000, 1, 0),
-    ("active_power_l3", "76.7.0", "W", 3, 3057, "f32", 1000, 1, 0),
-    ("active_power_total", "16.7.0", "W", 3, 3059, "f32", 1000, 1, 1),
-    ("reactive_power_total", "3.7.0", "var", 3, 3067, "f32", 1000, 1, 0),
-    ("apparent_power_total", "9.7.0", "VA", 3, 3075, "f32", 1000, 1, 0),
-    ("frequency", "14.7.0", None, 3, 3109, "f32", 1000, 1, 0),
-    ("energy_active_import_total", "1.8.0", "Wh", 3, 3203, "s64", 1, 1, 1),
-    ("energy_active_export_total", "2.8.0", "Wh", 3, 3207, "s64", 1, 1, 1),
-    ("energy_reactive_import_total", "3.8.0", "varh", 3, 3219, "s64", 1, 1, 0),
-    ("energy_reactive_export_total", "4.8.0", "varh", 3, 3223, "s64", 1, 1, 0),
-    ("energy_active_import_l1", "21.8.0", "Wh", 3, 3517, "s64", 1, 1, 0),
-    ("energy_active_import_l2", "41.8.0", "Wh", 3, 3521, "s64", 1, 1, 0),
-    ("energy_active_import_l3", "61.8.0", "Wh", 3, 3525, "s64", 1, 1, 0),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+current_l1 31.7.0 mA 3 2999 f32 1000 1 0
+current_l2 51.7.0 mA 3 3001 f32 1000 1 0
+current_l3 71.7.0 mA 3 3003 f32 1000 1 0
+current_avg - mA 3 3009 f32 1000 1 0
+voltage_l12 - mV 3 3019 f32 1000 1 0
+voltage_l23 - mV 3 3021 f32 1000 1 0
+voltage_l31 - mV 3 3023 f32 1000 1 0
+voltage_l1 32.7.0 mV 3 3027 f32 1000 1 0
+voltage_l2 52.7.0 mV 3 3029 f32 1000 1 0
+voltage_l3 72.7.0 mV 3 3031 f32 1000 1 0
+voltage_avg_ln 12.7.0 mV 3 3035 f32 1000 1 0
+active_power_l1 36.7.0 W 3 3053 f32 1000 1 0
+active_power_l2 56.7.0 W 3 3055 f32 1000 1 0
+active_power_l3 76.7.0 W 3 3057 f32 1000 1 0
+active_power_total 16.7.0 W 3 3059 f32 1000 1 1
+reactive_power_total 3.7.0 var 3 3067 f32 1000 1 0
+apparent_power_total 9.7.0 VA 3 3075 f32 1000 1 0
+frequency 14.7.0 - 3 3109 f32 1000 1 0
+energy_active_import_total 1.8.0 Wh 3 3203 s64 1 1 1
+energy_active_export_total 2.8.0 Wh 3 3207 s64 1 1 1
+energy_reactive_import_total 3.8.0 varh 3 3219 s64 1 1 0
+energy_reactive_export_total 4.8.0 varh 3 3223 s64 1 1 0
+energy_active_import_l1 21.8.0 Wh 3 3517 s64 1 1 0
+energy_active_import_l2 41.8.0 Wh 3 3521 s64 1 1 0
+energy_active_import_l3 61.8.0 Wh 3 3525 s64 1 1 0
+"""

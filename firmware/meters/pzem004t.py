@@ -18,12 +18,12 @@ IDENTITY = None
 ORDER = "lsw"
 NONE = ()
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("voltage_l1", "32.7.0", "mV", 4, 0, "u16", 100, 1, 0),
-    ("current_l1", "31.7.0", "mA", 4, 1, "u32", 1, 1, 0),
-    ("active_power_l1", "36.7.0", "W", 4, 3, "u32", 1, 10, 1),
-    ("energy_active_import_total", "1.8.0", "Wh", 4, 5, "u32", 1, 1, 1),
-    ("frequency", "14.7.0", None, 4, 7, "u16", 100, 1, 0),
-    ("power_factor_l1", "33.7.0", "/1000", 4, 8, "u16", 10, 1, 0),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+voltage_l1 32.7.0 mV 4 0 u16 100 1 0
+current_l1 31.7.0 mA 4 1 u32 1 1 0
+active_power_l1 36.7.0 W 4 3 u32 1 10 1
+energy_active_import_total 1.8.0 Wh 4 5 u32 1 1 1
+frequency 14.7.0 - 4 7 u16 100 1 0
+power_factor_l1 33.7.0 /1000 4 8 u16 10 1 0
+"""

@@ -20,20 +20,20 @@ IDENTITY = None
 ORDER = "msw"
 NONE = ()
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("voltage_l1", "32.7.0", "mV", 4, 0x0000, "f32", 1000, 1, 0),
-    ("current_l1", "31.7.0", "mA", 4, 0x0006, "f32", 1000, 1, 0),
-    ("active_power_l1", "36.7.0", "W", 4, 0x000C, "f32", 1, 1, 1),
-    ("apparent_power_l1", "29.7.0", "VA", 4, 0x0012, "f32", 1, 1, 0),
-    ("reactive_power_l1", "23.7.0", "var", 4, 0x0018, "f32", 1, 1, 0),
-    ("power_factor_l1", "33.7.0", "/1000", 4, 0x001E, "f32", 1000, 1, 0),
-    ("phase_angle_l1", None, None, 4, 0x0024, "f32", 1000, 1, 0),
-    ("frequency", "14.7.0", None, 4, 0x0046, "f32", 1000, 1, 0),
-    ("energy_active_import_total", "1.8.0", "Wh", 4, 0x0048, "f32", 1000, 1, 1),
-    ("energy_active_export_total", "2.8.0", "Wh", 4, 0x004A, "f32", 1000, 1, 1),
-    ("energy_reactive_import_total", "3.8.0", "varh", 4, 0x004C, "f32", 1000, 1, 0),
-    ("energy_reactive_export_total", "4.8.0", "varh", 4, 0x004E, "f32", 1000, 1, 0),
-    ("energy_active_sum_total", "15.8.0", "Wh", 4, 0x0156, "f32", 1000, 1, 0),
-    ("energy_reactive_sum_total", None, "varh", 4, 0x0158, "f32", 1000, 1, 0),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+voltage_l1 32.7.0 mV 4 0x0000 f32 1000 1 0
+current_l1 31.7.0 mA 4 0x0006 f32 1000 1 0
+active_power_l1 36.7.0 W 4 0x000C f32 1 1 1
+apparent_power_l1 29.7.0 VA 4 0x0012 f32 1 1 0
+reactive_power_l1 23.7.0 var 4 0x0018 f32 1 1 0
+power_factor_l1 33.7.0 /1000 4 0x001E f32 1000 1 0
+phase_angle_l1 - - 4 0x0024 f32 1000 1 0
+frequency 14.7.0 - 4 0x0046 f32 1000 1 0
+energy_active_import_total 1.8.0 Wh 4 0x0048 f32 1000 1 1
+energy_active_export_total 2.8.0 Wh 4 0x004A f32 1000 1 1
+energy_reactive_import_total 3.8.0 varh 4 0x004C f32 1000 1 0
+energy_reactive_export_total 4.8.0 varh 4 0x004E f32 1000 1 0
+energy_active_sum_total 15.8.0 Wh 4 0x0156 f32 1000 1 0
+energy_reactive_sum_total - varh 4 0x0158 f32 1000 1 0
+"""

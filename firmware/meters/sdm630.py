@@ -19,57 +19,57 @@ IDENTITY = None
 ORDER = "msw"
 NONE = ()
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("voltage_l1", "32.7.0", "mV", 4, 0x0000, "f32", 1000, 1, 0),
-    ("voltage_l2", "52.7.0", "mV", 4, 0x0002, "f32", 1000, 1, 0),
-    ("voltage_l3", "72.7.0", "mV", 4, 0x0004, "f32", 1000, 1, 0),
-    ("current_l1", "31.7.0", "mA", 4, 0x0006, "f32", 1000, 1, 0),
-    ("current_l2", "51.7.0", "mA", 4, 0x0008, "f32", 1000, 1, 0),
-    ("current_l3", "71.7.0", "mA", 4, 0x000A, "f32", 1000, 1, 0),
-    ("active_power_l1", "36.7.0", "W", 4, 0x000C, "f32", 1, 1, 0),
-    ("active_power_l2", "56.7.0", "W", 4, 0x000E, "f32", 1, 1, 0),
-    ("active_power_l3", "76.7.0", "W", 4, 0x0010, "f32", 1, 1, 0),
-    ("apparent_power_l1", "29.7.0", "VA", 4, 0x0012, "f32", 1, 1, 0),
-    ("apparent_power_l2", "49.7.0", "VA", 4, 0x0014, "f32", 1, 1, 0),
-    ("apparent_power_l3", "69.7.0", "VA", 4, 0x0016, "f32", 1, 1, 0),
-    ("reactive_power_l1", "23.7.0", "var", 4, 0x0018, "f32", 1, 1, 0),
-    ("reactive_power_l2", "43.7.0", "var", 4, 0x001A, "f32", 1, 1, 0),
-    ("reactive_power_l3", "63.7.0", "var", 4, 0x001C, "f32", 1, 1, 0),
-    ("power_factor_l1", "33.7.0", "/1000", 4, 0x001E, "f32", 1000, 1, 0),
-    ("power_factor_l2", "53.7.0", "/1000", 4, 0x0020, "f32", 1000, 1, 0),
-    ("power_factor_l3", "73.7.0", "/1000", 4, 0x0022, "f32", 1000, 1, 0),
-    ("active_power_total", "16.7.0", "W", 4, 0x0034, "f32", 1, 1, 1),
-    ("apparent_power_total", "9.7.0", "VA", 4, 0x0038, "f32", 1, 1, 0),
-    ("reactive_power_total", "3.7.0", "var", 4, 0x003C, "f32", 1, 1, 0),
-    ("power_factor_total", "13.7.0", "/1000", 4, 0x003E, "f32", 1000, 1, 0),
-    ("frequency", "14.7.0", None, 4, 0x0046, "f32", 1000, 1, 0),
-    ("energy_active_import_total", "1.8.0", "Wh", 4, 0x0048, "f32", 1000, 1, 1),
-    ("energy_active_export_total", "2.8.0", "Wh", 4, 0x004A, "f32", 1000, 1, 1),
-    ("voltage_avg_ln", "12.7.0", "mV", 4, 0x002A, "f32", 1000, 1, 0),
-    ("current_avg", None, "mA", 4, 0x002E, "f32", 1000, 1, 0),
-    ("current_total", "90.7.0", "mA", 4, 0x0030, "f32", 1000, 1, 0),
-    ("energy_reactive_import_total", "3.8.0", "varh", 4, 0x004C, "f32", 1000, 1, 0),
-    ("energy_reactive_export_total", "4.8.0", "varh", 4, 0x004E, "f32", 1000, 1, 0),
-    ("voltage_l12", None, "mV", 4, 0x00C8, "f32", 1000, 1, 0),
-    ("voltage_l23", None, "mV", 4, 0x00CA, "f32", 1000, 1, 0),
-    ("voltage_l31", None, "mV", 4, 0x00CC, "f32", 1000, 1, 0),
-    ("current_n", "91.7.0", "mA", 4, 0x00E0, "f32", 1000, 1, 0),
-    ("energy_active_sum_total", "15.8.0", "Wh", 4, 0x0156, "f32", 1000, 1, 0),
-    ("energy_reactive_sum_total", None, "varh", 4, 0x0158, "f32", 1000, 1, 0),
-    ("energy_active_import_l1", "21.8.0", "Wh", 4, 0x015A, "f32", 1000, 1, 0),
-    ("energy_active_import_l2", "41.8.0", "Wh", 4, 0x015C, "f32", 1000, 1, 0),
-    ("energy_active_import_l3", "61.8.0", "Wh", 4, 0x015E, "f32", 1000, 1, 0),
-    ("energy_active_export_l1", "22.8.0", "Wh", 4, 0x0160, "f32", 1000, 1, 0),
-    ("energy_active_export_l2", "42.8.0", "Wh", 4, 0x0162, "f32", 1000, 1, 0),
-    ("energy_active_export_l3", "62.8.0", "Wh", 4, 0x0164, "f32", 1000, 1, 0),
-    ("energy_active_sum_l1", "35.8.0", "Wh", 4, 0x0166, "f32", 1000, 1, 0),
-    ("energy_active_sum_l2", "55.8.0", "Wh", 4, 0x0168, "f32", 1000, 1, 0),
-    ("energy_active_sum_l3", "75.8.0", "Wh", 4, 0x016A, "f32", 1000, 1, 0),
-    ("energy_reactive_import_l1", "23.8.0", "varh", 4, 0x016C, "f32", 1000, 1, 0),
-    ("energy_reactive_import_l2", "43.8.0", "varh", 4, 0x016E, "f32", 1000, 1, 0),
-    ("energy_reactive_import_l3", "63.8.0", "varh", 4, 0x0170, "f32", 1000, 1, 0),
-    ("energy_reactive_export_l1", "24.8.0", "varh", 4, 0x0172, "f32", 1000, 1, 0),
-    ("energy_reactive_export_l2", "44.8.0", "varh", 4, 0x0174, "f32", 1000, 1, 0),
-    ("energy_reactive_export_l3", "64.8.0", "varh", 4, 0x0176, "f32", 1000, 1, 0),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+voltage_l1 32.7.0 mV 4 0x0000 f32 1000 1 0
+voltage_l2 52.7.0 mV 4 0x0002 f32 1000 1 0
+voltage_l3 72.7.0 mV 4 0x0004 f32 1000 1 0
+current_l1 31.7.0 mA 4 0x0006 f32 1000 1 0
+current_l2 51.7.0 mA 4 0x0008 f32 1000 1 0
+current_l3 71.7.0 mA 4 0x000A f32 1000 1 0
+active_power_l1 36.7.0 W 4 0x000C f32 1 1 0
+active_power_l2 56.7.0 W 4 0x000E f32 1 1 0
+active_power_l3 76.7.0 W 4 0x0010 f32 1 1 0
+apparent_power_l1 29.7.0 VA 4 0x0012 f32 1 1 0
+apparent_power_l2 49.7.0 VA 4 0x0014 f32 1 1 0
+apparent_power_l3 69.7.0 VA 4 0x0016 f32 1 1 0
+reactive_power_l1 23.7.0 var 4 0x0018 f32 1 1 0
+reactive_power_l2 43.7.0 var 4 0x001A f32 1 1 0
+reactive_power_l3 63.7.0 var 4 0x001C f32 1 1 0
+power_factor_l1 33.7.0 /1000 4 0x001E f32 1000 1 0
+power_factor_l2 53.7.0 /1000 4 0x0020 f32 1000 1 0
+power_factor_l3 73.7.0 /1000 4 0x0022 f32 1000 1 0
+active_power_total 16.7.0 W 4 0x0034 f32 1 1 1
+apparent_power_total 9.7.0 VA 4 0x0038 f32 1 1 0
+reactive_power_total 3.7.0 var 4 0x003C f32 1 1 0
+power_factor_total 13.7.0 /1000 4 0x003E f32 1000 1 0
+frequency 14.7.0 - 4 0x0046 f32 1000 1 0
+energy_active_import_total 1.8.0 Wh 4 0x0048 f32 1000 1 1
+energy_active_export_total 2.8.0 Wh 4 0x004A f32 1000 1 1
+voltage_avg_ln 12.7.0 mV 4 0x002A f32 1000 1 0
+current_avg - mA 4 0x002E f32 1000 1 0
+current_total 90.7.0 mA 4 0x0030 f32 1000 1 0
+energy_reactive_import_total 3.8.0 varh 4 0x004C f32 1000 1 0
+energy_reactive_export_total 4.8.0 varh 4 0x004E f32 1000 1 0
+voltage_l12 - mV 4 0x00C8 f32 1000 1 0
+voltage_l23 - mV 4 0x00CA f32 1000 1 0
+voltage_l31 - mV 4 0x00CC f32 1000 1 0
+current_n 91.7.0 mA 4 0x00E0 f32 1000 1 0
+energy_active_sum_total 15.8.0 Wh 4 0x0156 f32 1000 1 0
+energy_reactive_sum_total - varh 4 0x0158 f32 1000 1 0
+energy_active_import_l1 21.8.0 Wh 4 0x015A f32 1000 1 0
+energy_active_import_l2 41.8.0 Wh 4 0x015C f32 1000 1 0
+energy_active_import_l3 61.8.0 Wh 4 0x015E f32 1000 1 0
+energy_active_export_l1 22.8.0 Wh 4 0x0160 f32 1000 1 0
+energy_active_export_l2 42.8.0 Wh 4 0x0162 f32 1000 1 0
+energy_active_export_l3 62.8.0 Wh 4 0x0164 f32 1000 1 0
+energy_active_sum_l1 35.8.0 Wh 4 0x0166 f32 1000 1 0
+energy_active_sum_l2 55.8.0 Wh 4 0x0168 f32 1000 1 0
+energy_active_sum_l3 75.8.0 Wh 4 0x016A f32 1000 1 0
+energy_reactive_import_l1 23.8.0 varh 4 0x016C f32 1000 1 0
+energy_reactive_import_l2 43.8.0 varh 4 0x016E f32 1000 1 0
+energy_reactive_import_l3 63.8.0 varh 4 0x0170 f32 1000 1 0
+energy_reactive_export_l1 24.8.0 varh 4 0x0172 f32 1000 1 0
+energy_reactive_export_l2 44.8.0 varh 4 0x0174 f32 1000 1 0
+energy_reactive_export_l3 64.8.0 varh 4 0x0176 f32 1000 1 0
+"""

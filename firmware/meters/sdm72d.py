@@ -20,12 +20,12 @@ IDENTITY = None
 ORDER = "msw"
 NONE = ()
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("active_power_total", "16.7.0", "W", 4, 0x0034, "f32", 1, 1, 1),
-    ("energy_active_import_total", "1.8.0", "Wh", 4, 0x0048, "f32", 1000, 1, 1),
-    ("energy_active_export_total", "2.8.0", "Wh", 4, 0x004A, "f32", 1000, 1, 1),
-    ("energy_active_sum_total", "15.8.0", "Wh", 4, 0x0156, "f32", 1000, 1, 0),
-    ("active_power_import_total", None, "W", 4, 0x0500, "f32", 1, 1, 0),
-    ("active_power_export_total", None, "W", 4, 0x0502, "f32", 1, 1, 0),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+active_power_total 16.7.0 W 4 0x0034 f32 1 1 1
+energy_active_import_total 1.8.0 Wh 4 0x0048 f32 1000 1 1
+energy_active_export_total 2.8.0 Wh 4 0x004A f32 1000 1 1
+energy_active_sum_total 15.8.0 Wh 4 0x0156 f32 1000 1 0
+active_power_import_total - W 4 0x0500 f32 1 1 0
+active_power_export_total - W 4 0x0502 f32 1 1 0
+"""

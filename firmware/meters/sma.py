@@ -19,8 +19,8 @@ IDENTITY = None
 ORDER = "msw"
 NONE = (("s32", 0x80000000), ("u64", 0xFFFFFFFFFFFFFFFF))  # at night: no data, not zero
 
-# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing
-FIELDS = (
-    ("active_power_total", "16.7.0", "W", 4, 30775, "s32", -1, 1, 1),
-    ("energy_active_export_total", "2.8.0", "Wh", 3, 30513, "u64", 1, 1, 1),
-)
+# label, OBIS name, unit, function, address, kind, numerator, denominator, is for billing; "-": has none
+FIELDS = """
+active_power_total 16.7.0 W 4 30775 s32 -1 1 1
+energy_active_export_total 2.8.0 Wh 3 30513 u64 1 1 1
+"""
