@@ -5,7 +5,8 @@ strangers go through one shared 4 KiB window, a stranger may spend HANDSHAKE_BYT
 closed the moment its key is not one that the validator set names (security.md T36: no allocation of ours above 4 KiB
 before that). Only an open connection may fill a buffer, and never beyond one frame. asyncio's own TLS would allocate
 256 KiB when a stranger says hello; so the record layer is an `ssl.SSLObject` over two memory buffers here, and a burst
-of small frames becomes one TLS write and one socket write per turn of the loop.
+of small frames becomes one TLS write and one socket write per turn of the loop. An open connection is read and written
+past asyncio's transport (`lines.py`).
 
 A frame is a 32-bit big-endian length and the CBOR of `[kind, body]`.
 """
@@ -15,6 +16,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
@@ -24,12 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from firmware.wire import cbor
 from firmware.wire.errors import Refused
+from gateway.lines import Lines
 
 STRANGER_BYTES = 4096  # T36
 # A client's hello with post-quantum key shares (1.7 KiB), its certificate (0.6 KiB) and proof: 3 KiB. Four times that.
 HANDSHAKE_BYTES = 12 * 1024
 HANDSHAKE_S = 5.0  # two round trips and two signatures on a busy Pi
 READ_BYTES = 64 * 1024  # four TLS records
+RECORD_BYTES = 16 * 1024  # the most that TLS gives out at once
 WRITE_BYTES = 1 << 20  # in the socket's queue; what is above waits in the peer's bounded queue, where it may be dropped
 FRAME_HEAD = struct.Struct(">I")
 SMALLEST_FRAME = 3
@@ -60,10 +64,15 @@ class Owner(Protocol):
 def encode_frame(kind: int, body: object) -> bytes:
     """The bytes of a frame; body is anything `wire.cbor` takes."""
     if type(body) is bytes and 0 <= kind < 24:
-        head = _PAIR + bytes((kind,)) + cbor.head(_BYTES, len(body))
-        return FRAME_HEAD.pack(len(head) + len(body)) + head + body
+        return _frame_head(kind, len(body)) + body
     data = cbor.encode([kind, body])
     return FRAME_HEAD.pack(len(data)) + data
+
+
+@lru_cache(512)  # votes have few sizes
+def _frame_head(kind: int, size: int) -> bytes:
+    head = _PAIR + bytes((kind,)) + cbor.head(_BYTES, size)
+    return FRAME_HEAD.pack(len(head) + size) + head
 
 
 def tls_contexts(certificate: Path, key: Path, ca: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
@@ -91,17 +100,18 @@ def key_hash(certificate_der: bytes) -> bytes:
 class Connection(asyncio.BufferedProtocol):
     """One TCP connection; `members` maps the hash of a TLS key to the replica's index."""
 
-    def __init__(self, owner: Owner, context: ssl.SSLContext, server_side: bool, members: Mapping[bytes, int],
-                 frame_bytes: int):
+    def __init__(self, owner: Owner, lines: Lines, context: ssl.SSLContext, server_side: bool,
+                 members: Mapping[bytes, int], frame_bytes: int):
         self.index: int | None = None
         self.server_side = server_side
         self.is_open = False
         self.reason = ""
         self.address = ""
-        self._owner, self._members, self._frame_bytes = owner, members, frame_bytes
+        self._owner, self._lines, self._members, self._frame_bytes = owner, lines, members, frame_bytes
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self._transport: asyncio.Transport | None = None
+        self._line: socket.socket | None = None  # while open
         self._handshake_bytes = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._inbox = bytearray()
@@ -150,6 +160,7 @@ class Connection(asyncio.BufferedProtocol):
             self._owner.writable(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._release()
         self.is_open, self._transport = False, None
         if self._deadline:
             self._deadline.cancel()
@@ -190,6 +201,7 @@ class Connection(asyncio.BufferedProtocol):
             except ssl.SSLError:
                 pass  # the other side's goodbye is not waited for
             self._flush()
+        self._release()
         self._transport.close()
 
     def abort(self, reason: str) -> None:
@@ -198,6 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         self.is_open = False
         if self._transport is not None:
             self._flush()  # the TLS alert tells an honest peer what is wrong with it
+            self._release()
             self._transport.abort()
 
     # within
@@ -220,22 +233,60 @@ class Connection(asyncio.BufferedProtocol):
         if self._deadline:
             self._deadline.cancel()
         self.is_open = True
+        assert self._transport is not None
+        self._line = self._lines.take(self._transport, self._read_line)
         if not self._owner.opened(self):
             self.abort("not wanted")
 
+    def _release(self) -> None:
+        if self._line is not None:
+            self._lines.release(self._line)
+            self._line = None
+
     def _flush(self) -> None:
-        if self._outgoing.pending and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(self._outgoing.read())
+        transport = self._transport
+        if not self._outgoing.pending or transport is None or transport.is_closing():
+            return
+        data = self._outgoing.read()
+        if self._line is not None and not transport.get_write_buffer_size():
+            try:
+                sent = self._line.send(data)
+            except OSError:  # full, or broken: the transport finds out
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
+
+    def _read_line(self) -> None:
+        """What the socket has, as `buffer_updated`."""
+        assert self._line is not None
+        try:
+            count = self._line.recv_into(_WINDOW)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            count = 0
+        if not count:
+            self._release()
+            if self._transport is not None:
+                self._transport.close()
+            return
+        self._incoming.write(_WINDOW[:count])
+        self._read()
 
     def _read(self) -> None:
         try:
             while self.is_open and (self._incoming.pending or self._tls.pending()):
-                data = self._tls.read(READ_BYTES)
+                data = self._tls.read(RECORD_BYTES)
                 if not data:
                     self.close()
                     return
-                self._inbox += data
-                self._take_frames()
+                if self._inbox:
+                    self._inbox += data
+                    del self._inbox[:self._take_frames(self._inbox)]
+                else:
+                    self._inbox += data[self._take_frames(data):]
         except ssl.SSLWantReadError:
             pass  # half a record
         except ssl.SSLZeroReturnError:
@@ -243,31 +294,34 @@ class Connection(asyncio.BufferedProtocol):
         except ssl.SSLError as error:
             self.abort(f"TLS: {error.reason}")
 
-    def _take_frames(self) -> None:
-        start, end = 0, len(self._inbox)
+    def _take_frames(self, data: bytes | bytearray) -> int:
+        """Hands out the whole frames; the place behind them."""
+        start, end = 0, len(data)
         while self.is_open and end - start >= FRAME_HEAD.size:
-            size = FRAME_HEAD.unpack_from(self._inbox, start)[0]
+            size = FRAME_HEAD.unpack_from(data, start)[0]
             if not SMALLEST_FRAME <= size <= self._frame_bytes:
                 self.abort("frame size")
-                return
+                break
             if end - start < FRAME_HEAD.size + size:
                 break
             start += FRAME_HEAD.size
-            frame = bytes(memoryview(self._inbox)[start:start + size])
+            frame = bytes(memoryview(data)[start:start + size])
             start += size
             try:
                 kind, body = decode_frame(frame)
             except Refused as refused:
                 self.abort(f"frame: {refused.reason}")
-                return
+                break
             self._owner.framed(self, kind, body)
-        del self._inbox[:start]
+        return start
 
 
 def decode_frame(frame: bytes) -> tuple[int, object]:
     """(kind, body) of a frame without its length; Refused."""
     if frame[:1] == _PAIR and len(frame) > 2 and frame[1] < 24 and frame[2] >> 5 == _BYTES:
         # nearly every frame: a small kind and one byte string to the end
+        if frame[2] == 0x58 and len(frame) > 27 and frame[3] == len(frame) - 4:  # a vote
+            return frame[1], frame[4:]
         body, end = cbor.decode_from(frame, 2)
         if end == len(frame):
             return frame[1], body

@@ -33,6 +33,10 @@ PATIENCE_S = 0.003
 # And those of the others are looked at together: the last of them is not needed, mostly, and dropped unchecked.
 HEADERS_S = 0.001
 CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to the ledger
+# Where the next decision is sure to come soon, the votes for the last header travel with its messages and are looked at
+# when it is over, and the certificate waits for its visit: a quarter of the work of a replica that has much to do.
+BUSY_GAP_S, BUSY_ROW = 0.015, 8  # so many decisions in a row, none later than that after the one before
+BUSY_PATIENCE_S, BUSY_HEADERS_S = 0.02, 0.004
 
 
 class Clock(Protocol):
@@ -114,6 +118,7 @@ class Driver:
         self.alarms: deque[str] = deque(maxlen=ALARMS)
         self._ledger = Worker("ledger")
         self._writer = Writer(votes, rooms.compacted)
+        self.at_end: Callable[[Callable[[], None]], object] = self._loop.call_soon  # of what came together, calls
         self._inbox: list[bytes] = []
         self._header_votes: list[bytes] = []  # of others
         self._ready: deque[Ready] = deque()
@@ -124,6 +129,7 @@ class Driver:
         self._patience: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._last_executed = last_executed
+        self._decided_s, self._row = 0.0, 0  # when the newest decision came; decisions in a row
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_calling = False  # what comes of a call may be another one
@@ -165,11 +171,12 @@ class Driver:
         follows a call (time looked at, timer, one write, one record for each peer) costs more than a vote itself."""
         if data[:1] == b"h":
             if not self._header_votes:
-                self._reading = self._loop.call_later(HEADERS_S, self._receive_headers)
+                wait_s = BUSY_HEADERS_S if self._is_busy() else HEADERS_S
+                self._reading = self._loop.call_later(wait_s, self._receive_headers)
             self._header_votes.append(data)
             return
         if not self._inbox:
-            self._loop.call_soon(self._receive_all)
+            self.at_end(self._receive_all)
         self._inbox.append(data)
 
     def submit(self, items: Sequence[Item]) -> None:
@@ -234,7 +241,8 @@ class Driver:
             if not is_patient(ready):
                 self._obey()
             elif self._patience is None:
-                self._patience = self._loop.call_later(PATIENCE_S, self._obey)
+                wait_s = BUSY_PATIENCE_S if self._is_busy() else PATIENCE_S
+                self._patience = self._loop.call_later(wait_s, self._obey)
 
     def _obey(self) -> None:
         """Obeys what waits, up to the next write; the write's end comes back here."""
@@ -332,9 +340,16 @@ class Driver:
     def _put_job(self, job: "Decision | Certified | Behind") -> None:
         self._jobs.append(job)
         if not isinstance(job, Certified):
+            now_s = self._loop.time()
+            self._row = self._row + 1 if now_s - self._decided_s < BUSY_GAP_S else 0
+            self._decided_s = now_s
             self._go_on()
         elif self._certifying is None:  # a decision that comes soon takes it along: one visit, one sync less
-            self._certifying = self._loop.call_later(CERTIFY_S, self._certify)
+            wait_s = BUSY_PATIENCE_S if self._is_busy() else CERTIFY_S
+            self._certifying = self._loop.call_later(wait_s, self._certify)
+
+    def _is_busy(self) -> bool:
+        return self._row >= BUSY_ROW and self._loop.time() - self._decided_s < BUSY_GAP_S
 
     def _certify(self) -> None:
         self._certifying = None

@@ -61,6 +61,7 @@ class Duties:
     def join(self, driver: Driver, ingest: Ingest, transport: Transport) -> None:
         """Brings the rooms together."""
         self.driver, self.ingest, self.transport = driver, ingest, transport
+        driver.at_end = transport.at_end
         self.missing = Missing(self.exchange, self._ledger, ingest, driver.in_ledger, transport.connected, self._notes)
         self.stores.join(ingest, driver.in_ledger)
 

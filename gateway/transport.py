@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from gateway.config import split_address
 from gateway.connection import Connection, encode_frame
+from gateway.lines import Lines
 
 # kinds of frames
 CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS, WANT_FILES, FILES = range(8)
@@ -88,6 +89,7 @@ class Transport:
                        for index in range(len(mesh.key_hashes)) if index != mesh.index}
         self._flushing: list[Peer] = []
         self._is_flush_due = False
+        self._lines = Lines()
         self._strangers: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None
         self._dialling: list[asyncio.Task[None]] = []
@@ -121,6 +123,10 @@ class Transport:
             self._put(to, kind, body)
         self._flush()
 
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Calls when all frames that came together are told."""
+        self._lines.at_end(call)
+
     def connected(self) -> list[int]:
         """The peers at the other end of an open connection."""
         return [index for index, peer in self._peers.items() if peer.connection]
@@ -143,6 +149,7 @@ class Transport:
             await asyncio.wait_for(asyncio.gather(*(one.over.wait() for one in open_ones)), 1)
         for connection in open_ones:
             connection.abort("")
+        self._lines.close()
 
     # Owner of connections
 
@@ -187,7 +194,7 @@ class Transport:
         while len(self._strangers) >= STRANGERS:
             next(iter(self._strangers)).abort("too many strangers")
             self._strangers.pop(next(iter(self._strangers)))
-        connection = Connection(self, self._contexts[0], True, self._members, self._mesh.frame_bytes)
+        connection = Connection(self, self._lines, self._contexts[0], True, self._members, self._mesh.frame_bytes)
         self._strangers[connection] = None
         return connection
 
@@ -206,7 +213,7 @@ class Transport:
         """One connection from its beginning to its end."""
         host, port = split_address(peer.address)
         expected = {self._mesh.key_hashes[peer.index]: peer.index}
-        connection = Connection(self, self._contexts[1], False, expected, self._mesh.frame_bytes)
+        connection = Connection(self, self._lines, self._contexts[1], False, expected, self._mesh.frame_bytes)
         with contextlib.suppress(OSError, TimeoutError):  # nobody there: `connected` is what people see
             await asyncio.wait_for(asyncio.get_running_loop().create_connection(lambda: connection, host, port), DIAL_S)
             await connection.over.wait()

@@ -115,6 +115,7 @@ async def run(home: Path) -> None:
     mesh = Mesh(index, [member.tls_hash for member in genesis.members], config.peers, genesis.parameters["frame_bytes"])
     transport = rooms.transport = Transport(mesh, tls_contexts(config.tls_cert, config.tls_key, config.ca),
                                             lambda peer, kind, body: driver.receive(cast(bytes, body)))
+    driver.at_end = transport.at_end
     await transport.start(config.listen)
     driver.start()
     reader = asyncio.StreamReader()

@@ -15,7 +15,7 @@ from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
-from gateway.driver import Driver, Machine
+from gateway.driver import BUSY_ROW, PATIENCE_S, Driver, Machine
 from gateway.ledger.votes import VoteLog
 from gateway.writing import TRUSTED_AFTER
 
@@ -254,6 +254,43 @@ def test_header_votes_wait_a_little_for_company(tmp_path):
         await driver.stop()
         votes.close()
         assert VoteLog(tmp_path / "votes.log").load() == [b"h1", b"h2", b"p3", b"h4"]
+    run(body)
+
+
+class Deciding(Scripted):
+    """Decides something with each message `d...`."""
+
+    def receive_all(self, datas, now):
+        ready = super().receive_all(datas, now)
+        return Ready(decided=[Decision(self.calls, None)]) if datas[0][:1] == b"d" else ready
+
+    def executed(self, n, heads, state_root, now, deadline_s):
+        return Ready()
+
+
+def test_among_many_decisions_header_votes_travel_with_the_next_message(tmp_path, monkeypatch):
+    for name in ("BUSY_GAP_S", "BUSY_PATIENCE_S"):
+        monkeypatch.setattr(f"gateway.driver.{name}", 1000.0)
+
+    async def body():
+        votes, rooms, machine = GatedVotes(tmp_path / "votes.log"), Recorded(), Deciding()
+        votes.gate.set()
+        driver = Driver(cast(Machine, machine), votes, rooms, RealClock(), 0)
+        driver.start()
+        for number in range(BUSY_ROW + 1):
+            driver.receive(b"d")
+            while machine.calls == number:
+                await asyncio.sleep(0)
+        driver.receive(b"h1")
+        while machine.calls == BUSY_ROW + 1:
+            await asyncio.sleep(0)
+        await asyncio.sleep(5 * PATIENCE_S)
+        assert rooms.sent == [] and votes.writes == 0
+        driver.receive(b"p2")
+        await asyncio.wait_for(rooms.has_sent.wait(), WAIT_S)
+        assert rooms.sent == [b"h1", b"p2"] and votes.writes == 1
+        await driver.stop()
+        votes.close()
     run(body)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import select
 import socket
 import ssl
 import tracemalloc
@@ -96,6 +97,48 @@ def test_frames_reach_one_peer_and_all_in_order(run):
             assert await node.next_frame() == (1, CONSENSUS, big)
             assert [(await node.next_frame())[2] for _ in range(2000)] == [n.to_bytes(4, "big") for n in range(2000)]
     run(4, body)
+
+
+def test_what_comes_together_is_told_before_anybody_acts_on_it(run):
+    async def body(area):
+        node, counts = area.nodes[0], []
+        ends: list[object] = []
+        take = node.transport._on_frame
+
+        def end():
+            counts.append(node.frames.qsize())
+            ends.clear()
+
+        def count(*frame):
+            take(*frame)
+            if not ends:
+                node.transport.at_end(end)
+            ends.append(frame)
+        node.transport._on_frame = count
+        for index in (1, 2, 3):
+            for number in range(3):
+                area.nodes[index].transport.send(0, CONSENSUS, b"%d" % number)
+            area.nodes[index].transport._flush()  # now, in this turn of the loop that all of them share
+        got = [await node.next_frame() for _ in range(9)]
+        assert sorted(got) == sorted((index, CONSENSUS, b"%d" % number) for index in (1, 2, 3) for number in range(3))
+        if hasattr(select, "epoll"):
+            assert counts == [9]  # three lines, one turn
+        done = asyncio.Event()
+        node.transport.at_end(done.set)  # nothing is being read: soon
+        await asyncio.wait_for(done.wait(), WAIT_S)
+    run(4, body)
+
+
+def test_a_full_line_keeps_the_order_and_loses_nothing(run):
+    async def body(area):
+        sender, count = area.nodes[1].transport, 40
+        data = random.Random(2).randbytes(FRAME_BYTES // 4)
+        for number in range(count):  # ten times what a socket takes
+            sender.send_all(CONSENSUS, [(0, number.to_bytes(4, "big") + data)])
+        assert sender._peers[0].connection._transport.get_write_buffer_size()
+        for number in range(count):
+            assert (await area.nodes[0].next_frame())[2] == number.to_bytes(4, "big") + data
+    run(2, body)
 
 
 def test_peer_that_went_away_comes_back(run):
