@@ -19,7 +19,8 @@ import paho.mqtt.client as mqtt
 from deploy.errors import NoAnswer
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import ack, certificate, cose, genesis, header, merkle, seal, topics
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 
 CONNECT_S, RECEIPT_S = 10.0, 30.0
 RESEND_S = 3.0  # QoS 1 reaches the broker; a gateway that just starts may have missed it

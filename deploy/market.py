@@ -14,7 +14,7 @@ from pathlib import Path
 
 from deploy import meter_correct, places, poca
 from deploy.trading import report, show, trade, wishes
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 from firmware.wire.trading import FLOWS, SCALES
 from gateway.ledger import recompute
 from gateway.ledger.damage import Damaged

@@ -10,7 +10,8 @@ from typing import Any
 from firmware.wire import device as codec
 from firmware.wire import transaction as transaction_codec
 from firmware.wire.device import Report
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 from gateway.alarms import CLEARED, RAISED, Alarms
 from gateway.api import views
 from gateway.config import DeviceConfig

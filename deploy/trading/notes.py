@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 
 FOLDER = "market"  # in a person's folder
 SLOTS = 400  # kept files: sixteen days of hours

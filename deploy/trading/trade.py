@@ -26,7 +26,8 @@ from deploy.trading.notes import Note, Notes
 from deploy.trading.settings import Participant, Settings, load_settings
 from deploy.trading.trader import Duty, Present, Trader, order_id
 from firmware.wire import cose, transaction
-from firmware.wire.errors import NUMBERS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import NUMBERS
 from gateway.contracts import rulesets
 from gateway.ledger.damage import Damaged
 from gateway.ledger.reader import Reader

@@ -26,7 +26,7 @@ from deploy.trading.notes import MISSED, Note, Notes, Step
 from deploy.trading.plans import BUY
 from deploy.trading.settings import Participant, Settings
 from firmware.wire import cose, trading
-from firmware.wire.errors import NUMBERS
+from firmware.wire.reasons import NUMBERS
 from gateway.market import commitment
 from gateway.market.rules import Market, Tariff
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from firmware.wire import cbor, certificate, cose, header, merkle, proof, reading, seal, transaction
 from firmware.wire import device as codec
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 
 # contracts: bits of a result code from 256 on
 MARKS = ((1, "clock_not_synchronised"), (2, "clock_implausible"), (4, "register_fell"), (8, "register_jumped"),

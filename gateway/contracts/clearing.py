@@ -13,7 +13,7 @@ trades, which stay until the slot is final. Who did not reveal under `blind` pay
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from firmware.wire.errors import NUMBERS
+from firmware.wire.reasons import NUMBERS
 from gateway.contracts import accounts, bids, orders, registry, rulesets
 from gateway.contracts.context import BlockContext, State
 from gateway.market import blind, commitment, knn, records, reference

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from firmware.crypto import openssl
 from firmware.wire import topics
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 from firmware.wire.seal import Seal, encode_envelope
 from firmware.wire.state import PointRecord
 from gateway.ingest import verify

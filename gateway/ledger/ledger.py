@@ -20,7 +20,8 @@ from firmware.wire import cose, merkle, seal
 from firmware.wire import epochs as epochs_codec
 from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
-from firmware.wire.errors import NUMBERS, Refused, check
+from firmware.wire.errors import Refused, check
+from firmware.wire.reasons import NUMBERS
 from gateway.contracts import calendar, validators
 from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from firmware.wire import cbor
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 from firmware.wire.state import agent_key, decode_agent, decode_point, point_key
 from firmware.wire.trading import FLOWS, SCALES
 from gateway.market import records, rules

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firmware.wire.errors import NUMBERS
+from firmware.wire.reasons import NUMBERS
 from tests.consensus.network import Net, item
 from tests.consensus.test_restart import run_with
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from firmware.wire import cbor, cose
 from firmware.wire.certificate import Member
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 from gateway.consensus import keys, messages
 from gateway.consensus.messages import (
     Checkpoint,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import cose, genesis, state
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 from gateway.contracts.apply import apply_items
 from gateway.contracts.context import MARKED, MARKS, BlockContext
 from gateway.ledger.audit import first_state

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware.wire import trading
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 from gateway.contracts import accounts
 from gateway.market import records, rules
 from tests.contracts.area import FIRST_S, SLOT_S, MarketWorld

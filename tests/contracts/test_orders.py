@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from firmware.wire import state, trading, transaction
-from firmware.wire.errors import NUMBERS
+from firmware.wire.reasons import NUMBERS
 from gateway.contracts import orders, registry
 from gateway.market import records, rules
 from tests.contracts.area import FIRST_S, MONEY_MC, SLOT_S, Area, MarketWorld, area_of, nonce_of, order_id, refused

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from firmware.wire import cbor, cose, seal, transaction, witness
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 from gateway.ingest import ingest as ingest_module
 from gateway.ingest import router, verify
 from tests.ingest.broker import Mosquitto

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firmware.wire.errors import REASONS
+from firmware.wire.reasons import REASONS
 from firmware.wire.seal import decode_envelope
 from gateway.ingest import verify
 from tests.ingest.broker import Mosquitto

@@ -4,7 +4,8 @@ import pytest
 
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import certificate, cose, epochs, header, merkle, validators
-from firmware.wire.errors import NUMBERS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import NUMBERS
 from gateway.ledger.ledger import Ledger
 from tests.ledger.epochs import INTERVAL, Chain, certify, kid_of, members_of, request, wills
 from tests.ledger.test_ledger import AGENTS

@@ -15,7 +15,8 @@ import pytest
 
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import proof
-from firmware.wire.errors import REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import REASONS
 from tests import needs
 
 ROOT = Path(__file__).parents[2]

@@ -16,7 +16,7 @@ from deploy.trading.trade import FOREVER_MS, Desk
 from deploy.trading.trader import LOOK_S, RETRY_S, TRIES, Duty, Present, Trader
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.wire import cose, identity, trading, transaction
-from firmware.wire.errors import NUMBERS
+from firmware.wire.reasons import NUMBERS
 from gateway.market import commitment
 from gateway.market.rules import Market, Tariff
 

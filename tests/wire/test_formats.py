@@ -21,7 +21,8 @@ from firmware.wire import (
     topics,
     transaction,
 )
-from firmware.wire.errors import NUMBERS, REASONS, Refused
+from firmware.wire.errors import Refused
+from firmware.wire.reasons import NUMBERS, REASONS
 from tests.wire import build
 
 names = st.text("abcdefghijklmnopqrstuvwxyzABC0123456789-:./_", min_size=1, max_size=20).filter(
@@ -243,4 +244,4 @@ def test_topics_invert() -> None:
 def test_reasons_are_a_numbered_list() -> None:
     assert len(set(REASONS)) == len(REASONS) < 256 and NUMBERS["accepted"] == 0
     with pytest.raises(ValueError, match="unknown reason"):
-        Refused("no such reason")
+        Refused("no such reason").number
