@@ -6,6 +6,7 @@ the wanted types only.
 
 import ast
 import concurrent.futures
+import functools
 import hashlib
 import os
 import subprocess
@@ -98,6 +99,7 @@ def _source(name: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@functools.cache
 def _imports(name: str) -> list[str]:
     """The modules of ours that a module imports, wherever in it."""
     tree = ast.parse(_source(name).read_text())

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from deploy.flash import agent, interpreter, layout, on_board, request, settings, tools
 from deploy.flash.errors import FlashError
 from firmware import update
+from firmware.planning import bus as planned
 from firmware.wire import cbor, cose
 
 Say = Callable[[str], None]
@@ -52,7 +53,8 @@ class Flashing:
         self._wrote: list[str] = []
 
     def run(self) -> Result:
-        """All of it; FlashError says what stands in the way."""
+        """All of it; FlashError, or BadConfig for what no board could keep up with, says what stands in the way."""
+        self._check_plan()
         found = self._find()
         model = f"{interpreter.chip_named(found.chip).model}-{found.flash_bytes >> 20}m"
         files = self._compile()
@@ -70,6 +72,12 @@ class Flashing:
 
     def _say(self, text: str) -> None:
         self._say_line(f"{time.monotonic() - self._start_s:6.1f} s  {text}")
+
+    def _check_plan(self) -> None:
+        config = self._order.settings.config
+        planned.check(config, is_one_thread=True)
+        for line in planned.predict(config):
+            self._say(f"{line.port}: {line.points} points, {planned.describe(line, config)}")
 
     def _find(self) -> tools.Found:
         self._say(f"asks what is at {self._board.port}")

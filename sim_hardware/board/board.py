@@ -46,6 +46,7 @@ class Board:
         self.chip, self.flash = chip, flash
         self.loader = Loader(chip, flash)
         self.received = 0  # bytes of the computer
+        self.loader_received = 0  # of these, before the prompt was wanted first
         self.is_unplugged = False  # by the fault
         self._work, self._find_tools, self._faults = work, find_tools, faults or Faults()
         self._prompt: Prompt | None = None
@@ -124,6 +125,7 @@ class Board:
             self._say(self.loader.receive(data))
             return
         if self._prompt is None and data:
+            self.loader_received = self.loader_received or self.received - len(data)
             self._start_prompt()
         if self._prompt is not None:
             self._prompt.send(data)
