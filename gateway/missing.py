@@ -258,7 +258,8 @@ class Missing:
         """True when something arrived in that time."""
         self._arrived.clear()
         try:
-            await asyncio.wait_for(self._arrived.wait(), max(wait_s, 0.001))
+            async with asyncio.timeout(max(wait_s, 0.001)):
+                await self._arrived.wait()
         except TimeoutError:
             return False
         return True

@@ -65,7 +65,8 @@ class Shelf:
                 attempt += 1
                 self._arrived.clear()
                 try:
-                    await asyncio.wait_for(self._arrived.wait(), min(ASK_S, max(end - loop.time(), 0.001)))
+                    async with asyncio.timeout(min(ASK_S, max(end - loop.time(), 0.001))):
+                        await self._arrived.wait()
                 except TimeoutError:
                     continue
             return True

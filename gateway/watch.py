@@ -119,7 +119,8 @@ class Watch:
         again = self._again[name]
         while (left_ms := due_ms - self._clock.now_ms()) > 0 and not again.is_set():
             try:
-                await asyncio.wait_for(again.wait(), min(LOOK_S, max(0.002, left_ms / 1000 / self._clock.speed)))
+                async with asyncio.timeout(min(LOOK_S, max(0.002, left_ms / 1000 / self._clock.speed))):
+                    await again.wait()
             except TimeoutError:
                 continue
         again.clear()

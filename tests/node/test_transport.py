@@ -154,6 +154,27 @@ def test_peer_that_went_away_comes_back(run):
     run(3, body)
 
 
+def test_an_end_at_the_moment_of_a_failed_dial_is_one(run, monkeypatch):
+    """Otherwise the dialling goes on for ever, and a replica that is ended while another is away never ends."""
+    async def body(area):
+        node, now = area.nodes[1].transport, asyncio.Event()
+
+        async def fail(*_):
+            await now.wait()
+            raise OSError("nobody there")
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_connection", fail, raising=False)
+        await area.nodes[0].transport.close()
+        await area.nodes[1].until_connected(0)
+        for _ in range(100):
+            if now._waiters:
+                break
+            await asyncio.sleep(0.01)
+        now.set()
+        await asyncio.sleep(0)  # the dial has failed, and whoever waits for it does not know
+        await asyncio.wait_for(node.close(), WAIT_S)
+    run(2, body)
+
+
 async def knock(address, context, data=b""):
     """Dials as a stranger; returns what comes back until the other side closes."""
     host, port = address.rsplit(":", 1)
