@@ -7,6 +7,7 @@ import argparse
 from deploy.clock import open_clock
 from sim_hardware import command, device_command
 from sim_hardware.board import command as board_command
+from sim_hardware.broker import command as broker_command
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -23,3 +24,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     board = devices.add_parser("board", help="an ESP32 as esptool and mpremote see it, with its errors")
     board_command.add_arguments(board)
     board.set_defaults(run=board_command.run)
+    broker = devices.add_parser("broker", help="a proxy that misbehaves in front of a real MQTT broker")
+    broker_command.add_arguments(broker)
+    broker.set_defaults(run=broker_command.run)
