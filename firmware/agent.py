@@ -17,6 +17,12 @@ call. Records get consecutive numbers, so the agent knows each record's number a
 
 from collections import namedtuple
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import bus, sealing
 from firmware.outbox import Outbox
 from firmware.schedule import Schedule
@@ -40,8 +46,8 @@ Settings = namedtuple("Settings", (
     "kid", "area", "places", "interval_ms", "seal_every_ms", "details_ms", "silence_ms", "window", "outbox_limit",
     "measurement", "configuration"))
 
-ANOTHER = -1  # no broker's number: whatever is connected next has seen nothing yet
-SAVE_TRUST_MS = 10000  # a wait: trust may be this old after a crash, the next ack renews it
+_ANOTHER = const(-1)  # no broker's number: whatever is connected next has seen nothing yet
+_SAVE_TRUST_MS = const(10000)  # a wait: trust may be this old after a crash, the next ack renews it
 
 
 class Agent:
@@ -113,7 +119,7 @@ class Agent:
             self._check_silence(wait_ms)
             for sealed in self.outbox.next_out(wait_ms):
                 self.duties.append(Publish(sealed.point, sealed.height))
-        if self.light.is_changed and (self._trust_saved_ms is None or wait_ms >= self._trust_saved_ms + SAVE_TRUST_MS):
+        if self.light.is_changed and (self._trust_saved_ms is None or wait_ms >= self._trust_saved_ms + _SAVE_TRUST_MS):
             self._trust_saved_ms = wait_ms
             self.duties.append(SaveTrust(self.light.save()))
         done_ms = min([self.schedules[point].done_ms() for point in self.schedules])
@@ -232,7 +238,7 @@ class Agent:
             self.alarm("no ack for %d envelopes yet: the oldest go out again" % len(self.outbox.items))
         elif step == 2:
             self.alarm("still no ack: changing the broker; are the gateways behind it running?")
-            self._broker = ANOTHER
+            self._broker = _ANOTHER
             self.duties.append(ChangeBroker())
 
     def emit(self, kind, payload):

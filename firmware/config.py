@@ -14,7 +14,7 @@ from firmware.wire.topics import is_area
 Config = namedtuple("Config", (
     "area", "genesis", "data", "brokers", "interval_s", "seal_every_s", "details_every_s", "silence_s", "window",
     "outbox", "journal_kib", "keep_frames_days", "signing_key", "tls_cert", "tls_key", "ca", "ntp", "plain_mqtt", "led",
-    "buses", "hash", "own"))
+    "buses", "hash", "own", "tables"))  # tables: {type: Meter as an agent keeps it (meters.slim)}
 Bus = namedtuple("Bus", ("port", "baud", "parity", "gap_ms", "answer_ms", "meters"))
 BusMeter = namedtuple("BusMeter", ("point", "unit", "type", "epoch", "gap_ms"))  # silence that this meter wants
 
@@ -63,13 +63,15 @@ def load(values, own=None):
             raise BadConfig("brokers", "expected mqtts://HOST:PORT (mqtt:// on this machine only), found %r" % url)
     buses = []
     points: dict = {}
+    kept: dict = {}
     for number in range(len(top["bus"])):
-        buses.append(_bus(top["bus"][number], "bus[%d]" % number, points, own))
+        buses.append(_bus(top["bus"][number], "bus[%d]" % number, points, own, kept))
     if len(points) > POINTS:
         raise BadConfig("bus", "expected %d points at most, found %d" % (POINTS, len(points)))
-    digest = _hash_of(top, buses, own)
+    digest = _hash_of(top, buses, kept)
     del top["bus"]
-    return Config(buses=tuple(buses), hash=digest, own=own, **top)
+    tables = {name: kept[name][0] for name in kept}
+    return Config(buses=tuple(buses), hash=digest, own=own, tables=tables, **top)
 
 
 def table(name, own):
@@ -79,29 +81,26 @@ def table(name, own):
 
 def places(config):
     """Returns the points to serve as agent.Place, bus by bus, with their whole tables."""
-    return tuple(_places(config, False))
+    from firmware.agent import Place  # a configuration is read before there is an agent
 
-
-def slim_places(config):
-    """Returns the same with tables as an agent keeps them (meters.slim), each type's once."""
-    return tuple(_places(config, True))
-
-
-def _places(config, is_slim):
-    from firmware.agent import Place  # a configuration is read before there is an agent, and goes before it works
-
+    whole = {name: table(name, config.own) for name in config.tables}
     found = []
-    tables: dict = {}
     for number in range(len(config.buses)):
         for meter in config.buses[number].meters:
-            if meter.type not in tables:
-                whole = table(meter.type, config.own)
-                tables[meter.type] = meters.slim(whole) if is_slim else whole
-            found.append(Place(meter.point, number, meter.unit, tables[meter.type], meter.epoch))
-    return found
+            found.append(Place(meter.point, number, meter.unit, whole[meter.type], meter.epoch))
+    return tuple(found)
 
 
-def _bus(values, name, points, own):
+def _keep(name, own, kept):
+    """Returns the slim Meter of a type; kept: {type: (slim Meter, hash of its register map)}, for a whole table takes
+    room and a while."""
+    if name not in kept:
+        whole = table(name, own)
+        kept[name] = (meters.slim(whole), meters.map_hash(whole))
+    return kept[name][0]
+
+
+def _bus(values, name, points, own, kept):
     bus = checked(values, _BUS, name + ".")
     if bus["parity"] not in ("", "N", "E", "O"):
         raise BadConfig(name + ".parity", 'expected "N", "E" or "O", found %r' % bus["parity"])
@@ -123,10 +122,11 @@ def _bus(values, name, points, own):
         units[row["unit"]] = (key, is_part)
         gap_ms = bus["gap_ms"]
         if gap_ms < 0:
-            gap_ms = 0 if bus["port"].startswith("tcp://") else table(row["type"], own).gap_ms
+            gap_ms = 0 if bus["port"].startswith("tcp://") else _keep(row["type"], own, kept).gap_ms
+        _keep(row["type"], own, kept)
         found.append(BusMeter(row["point"], row["unit"], row["type"], row["epoch"], gap_ms))
     _check_port(bus["port"], name, found)
-    first = table(found[0].type, own)
+    first = _keep(found[0].type, own, kept)
     return Bus(bus["port"], bus["baud"] or first.baud, bus["parity"] or first.parity,
                max([row.gap_ms for row in found]), bus["answer_ms"], tuple(found))
 
@@ -195,12 +195,12 @@ def _problem(value, kind, low, high):
     return None
 
 
-def _hash_of(top, buses, own):
+def _hash_of(top, buses, kept):
     """SHA-256 of what shapes the readings: field 16 of every seal. Where keys and folders are is not part of it."""
     rows = []
     for bus in buses:
         for meter in bus.meters:
-            rows.append([meter.point, meter.unit, meter.type, meter.epoch, meters.map_hash(table(meter.type, own))])
+            rows.append([meter.point, meter.unit, meter.type, meter.epoch, kept[meter.type][1]])
     rows.sort()
     data = cbor.encode([top["area"], top["interval_s"], top["seal_every_s"], top["details_every_s"], rows])
     return hashlib.sha256(data).digest()

@@ -5,16 +5,22 @@ worker for each bus reads meters, so a slow line costs only itself; what workers
 through `board.wait` and is handled here, one after the other.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import agent as agent_module
-from firmware.agent import Agent, Settings, now_s_of
+from firmware.agent import Agent, Place, Settings, now_s_of
 from firmware.journal import Journal
 from firmware.lightnode import LightNode
 from firmware.wire import cbor, topics
 from firmware.wire.errors import Impossible, Refused
 
-WAIT_MS = 1000  # the longest sleep: the stop and a shared clock that was held are looked at so often
-HELD_MS = 3  # the shortest: label time stands still while a demo clock is held
-STATUS_MS = 10000  # a wait between two looks at the agent from outside
+_WAIT_MS = const(1000)  # the longest sleep: the stop and a shared clock that was held are looked at so often
+_HELD_MS = const(3)  # the shortest: label time stands still while a demo clock is held
+_STATUS_MS = const(10000)  # a wait between two looks at the agent from outside
 TRUST = "trust.cbor"
 STATUS = "status.json"
 # Modules that a board has no room for all the time: those of the start, and those of work that is done at times.
@@ -30,7 +36,7 @@ class Runner:
     def __init__(self, config, board, clock):
         self._board = board
         self._clock = clock
-        self._status_at_ms = clock.monotonic_ms() + STATUS_MS
+        self._status_at_ms = clock.monotonic_ms() + _STATUS_MS
         self._events: list = []  # of our own making, to be handled before the board's
         self._is_closing = False
         self.config = config
@@ -80,7 +86,7 @@ class Runner:
         self._board.forget(*AT_TIMES)
         self._handle_events(0 if self._events else self._wait_ms())
         if self._clock.monotonic_ms() >= self._status_at_ms:
-            self._status_at_ms = self._clock.monotonic_ms() + STATUS_MS
+            self._status_at_ms = self._clock.monotonic_ms() + _STATUS_MS
             self._write_status()
 
     def _handle_events(self, wait_ms):
@@ -93,8 +99,8 @@ class Runner:
     def _wait_ms(self):
         due_ms = self.agent.next_ms()
         if due_ms is None:
-            return WAIT_MS
-        return max(HELD_MS, min(WAIT_MS, (due_ms - self._clock.now_ms()) // self._clock.speed))
+            return _WAIT_MS
+        return max(_HELD_MS, min(_WAIT_MS, (due_ms - self._clock.now_ms()) // self._clock.speed))
 
     def _handle(self, event):
         kind = event[0]
@@ -172,9 +178,12 @@ def run(config, board, clock, stop):
 
 
 def _places(config):
-    from firmware import config as config_module
-
-    return config_module.slim_places(config)
+    """The points to serve, bus by bus, with tables as an agent keeps them."""
+    places = []
+    for number in range(len(config.buses)):
+        for meter in config.buses[number].meters:
+            places.append(Place(meter.point, number, meter.unit, config.tables[meter.type], meter.epoch))
+    return tuple(places)
 
 
 def _light_node(board):

@@ -10,26 +10,44 @@ and the connection is of no more use; a message too large for this board is answ
 otherwise the broker would send it again for ever. Numbers in brackets name sections of OASIS mqtt-v3.1.1-os.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire import cbor
 from firmware.wire.errors import check
 
-CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK = 1, 2, 3, 4, 8, 9
-PINGREQ, PINGRESP, DISCONNECT = 12, 13, 14
+_CONNECT = const(1)
+_CONNACK = const(2)
+_PUBLISH = const(3)
+_PUBACK = const(4)
+_SUBSCRIBE = const(8)
+_SUBACK = const(9)
+_PINGREQ = const(12)
+_PINGRESP = const(13)
+_DISCONNECT = const(14)
 
 KEEPALIVE_MS = 30000
 ANSWER_MS = 10000  # for the broker's word on connection, subscriptions and ping
 PACKET_BYTES = 64 * 1024  # the broker's limit (deploy/mosquitto.py); an envelope has 60 KiB at most
 TOPIC_BYTES = 256
 WINDOW = 1024  # the most that may be in flight: the widest window of the outbox (config), and birth and witness
-RETRY_MS, RETRY_MAX_MS = 500, 30000
+RETRY_MS = 500
+_RETRY_MAX_MS = const(30000)
 
 REFUSALS = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorised")  # 3.2.2.3
 # Bytes behind the head of what else a broker may send; SUBACK has one more for each subscription. The rest of the types
 # is the client's, or QoS 2's, which is never asked for.
-_SIZES = {CONNACK: 2, PUBACK: 2, SUBACK: 2, PINGRESP: 0}
-_CLOSED, _CONNECTING, _SUBSCRIBING, _UP = 0, 1, 2, 3
-_SUBSCRIBE_ID = 1  # publishes count from 2
-_FIRST_ID, _LAST_ID = 2, 0xFFFF
+_SIZES = {_CONNACK: 2, _PUBACK: 2, _SUBACK: 2, _PINGRESP: 0}
+_CLOSED = const(0)
+_CONNECTING = const(1)
+_SUBSCRIBING = const(2)
+_UP = const(3)
+_SUBSCRIBE_ID = const(1)  # publishes count from 2
+_FIRST_ID = const(2)
+_LAST_ID = const(0xFFFF)
 
 
 class Client:
@@ -66,7 +84,7 @@ class Client:
         topic, payload = self._will
         # 3.1.2: protocol level 4, will with QoS 1, and the session is kept: acks wait for us at the broker
         head = _text("MQTT") + bytes((4, 0x0C)) + (self._keepalive_ms // 1000).to_bytes(2, "big")
-        self._send(CONNECT << 4, head + _text(self._client_id) + _text(topic) + _bytes16(payload), now_ms)
+        self._send(_CONNECT << 4, head + _text(self._client_id) + _text(topic) + _bytes16(payload), now_ms)
         self._answer_by_ms = now_ms + ANSWER_MS
 
     def is_up(self):
@@ -86,7 +104,7 @@ class Client:
             if self._id not in self._tokens:
                 break
         self._tokens[self._id] = token
-        self._out.append(bytes((PUBLISH << 4 | 2,)) + _length(size) + name + self._id.to_bytes(2, "big"))
+        self._out.append(bytes((_PUBLISH << 4 | 2,)) + _length(size) + name + self._id.to_bytes(2, "big"))
         if payload:
             self._out.append(payload)
         self._sent_ms = now_ms
@@ -132,7 +150,7 @@ class Client:
             if now_ms >= self._answer_by_ms:
                 return self._end("the broker is silent")
         elif now_ms >= self._ping_ms():
-            self._send(PINGREQ << 4, b"", now_ms)
+            self._send(_PINGREQ << 4, b"", now_ms)
             self._answer_by_ms = now_ms + ANSWER_MS
         return []
 
@@ -147,7 +165,7 @@ class Client:
     def goodbye(self, now_ms):
         """Ends the session's connection on purpose: the will is not published (3.14)."""
         if self._state in (_SUBSCRIBING, _UP):
-            self._send(DISCONNECT << 4, b"", now_ms)
+            self._send(_DISCONNECT << 4, b"", now_ms)
             self._state = _CLOSED
 
     def _ping_ms(self):
@@ -157,27 +175,27 @@ class Client:
     def _check_head(self, first, size):
         """What a broker may send now, and how long it is: nobody waits for the rest of something else (2.2)."""
         kind = first >> 4
-        check((self._state == _CONNECTING) == (kind == CONNACK), "malformed", "CONNACK, once and first", first)
-        if kind != PUBLISH:
+        check((self._state == _CONNECTING) == (kind == _CONNACK), "malformed", "CONNACK, once and first", first)
+        if kind != _PUBLISH:
             check(first & 15 == 0 and kind in _SIZES, "malformed", "a packet of a broker's", first)
-            wanted = _SIZES[kind] + (len(self._subscriptions) if kind == SUBACK else 0)
+            wanted = _SIZES[kind] + (len(self._subscriptions) if kind == _SUBACK else 0)
             check(size == wanted, "malformed", wanted, size)
 
     def _packet(self, first, body, events, now_ms):
         kind, flags = first >> 4, first & 15
-        if kind == PUBLISH:
+        if kind == _PUBLISH:
             topic, number, payload_at = _publish_head(flags, body)
             if number is not None:
-                self._send(PUBACK << 4, number, now_ms)
+                self._send(_PUBACK << 4, number, now_ms)
             events.append(("message", topic, body[payload_at:]))
             return
-        if kind == CONNACK:
+        if kind == _CONNACK:
             self._on_connack(body, events, now_ms)
-        elif kind == PUBACK:
+        elif kind == _PUBACK:
             number = int.from_bytes(body, "big")
             check(number in self._tokens, "malformed", "a packet in flight", number)
             events.append(("published", self._tokens.pop(number)))
-        elif kind == SUBACK:
+        elif kind == _SUBACK:
             self._on_suback(body, events)
         else:
             check(self._state == _UP and self._answer_by_ms is not None, "malformed", "a ping", first)
@@ -192,7 +210,7 @@ class Client:
         wanted = _SUBSCRIBE_ID.to_bytes(2, "big")
         for topic in self._subscriptions:
             wanted += _text(topic) + b"\x01"
-        self._send(SUBSCRIBE << 4 | 2, wanted, now_ms)
+        self._send(_SUBSCRIBE << 4 | 2, wanted, now_ms)
         self._answer_by_ms = now_ms + ANSWER_MS
 
     def _on_suback(self, body, events):
@@ -209,12 +227,12 @@ class Client:
 
     def _skip(self, data, at, body_at, size, events, now_ms):
         """Answers a message over the limit as soon as its head is there; returns where to go on, 0 to wait."""
-        check(data[at] >> 4 == PUBLISH, "oversize", self._limit, size)
+        check(data[at] >> 4 == _PUBLISH, "oversize", self._limit, size)
         if len(data) - body_at < min(size, 4 + TOPIC_BYTES):
             return 0
         topic, number, _ = _publish_head(data[at] & 15, data[body_at:body_at + min(size, 4 + TOPIC_BYTES)])
         if number is not None:
-            self._send(PUBACK << 4, number, now_ms)
+            self._send(_PUBACK << 4, number, now_ms)
         events.append(("skipped", topic, size))
         self._skip_bytes = max(0, body_at + size - len(data))
         return min(len(data), body_at + size)
@@ -249,7 +267,7 @@ class Retry:
         """A connection ended, or never stood: on to the next broker."""
         self.index = (self.index + 1) % self._count
         self.at_ms = now_ms + (self._pause_ms >> 1) + (self._pause_ms >> 1) * chance // 255
-        self._pause_ms = min(2 * self._pause_ms, RETRY_MAX_MS)
+        self._pause_ms = min(2 * self._pause_ms, _RETRY_MAX_MS)
 
 
 def _head(data, at):

@@ -7,9 +7,15 @@ broker: a broker may be alive while nobody listens behind it. Memory is bounded:
 journal and is loaded when there is room (`unloaded_seq`).
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 WAITING, IN_FLIGHT, SENT = 0, 1, 2
-SILENCE_MAX_MS = 300000
-CHANGE_AFTER = 2  # silences in a row before another broker is tried
+_SILENCE_MAX_MS = const(300000)
+_CHANGE_AFTER = const(2)  # silences in a row before another broker is tried
 
 
 class Sealed:
@@ -164,7 +170,7 @@ class Outbox:
             return 0
         self._quiet_since_ms = wait_ms
         self.silences += 1
-        if self.silences % CHANGE_AFTER == 0:
+        if self.silences % _CHANGE_AFTER == 0:
             return 2
         for sealed in stale:
             sealed.state = WAITING
@@ -172,7 +178,7 @@ class Outbox:
         return 1
 
     def _patience_ms(self):
-        return min(self._silence_ms << min(self.silences // CHANGE_AFTER, 10), SILENCE_MAX_MS)
+        return min(self._silence_ms << min(self.silences // _CHANGE_AFTER, 10), _SILENCE_MAX_MS)
 
     def _remove(self, point, height):
         kept = []

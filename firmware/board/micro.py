@@ -11,10 +11,16 @@ import os
 import sys
 import time
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import bus
 from firmware.board.micro_link import Link
 
-RECEIVE_BYTES = 16 * 1024  # of the largest ack or header that is taken; what a gateway sends is far below
+_RECEIVE_BYTES = const(16 * 1024)  # of the largest ack or header that is taken; what a gateway sends is far below
 
 
 class MicroBoard:
@@ -70,7 +76,7 @@ class MicroBoard:
 
     def start_link(self, urls, client_id, subscriptions, will_topic, will):
         self._link = Link(urls, self._tls, client_id, subscriptions, (will_topic, will), self._events, self.log,
-                          self._clock.monotonic_ms, RECEIVE_BYTES)
+                          self._clock.monotonic_ms, _RECEIVE_BYTES)
 
     def publish(self, topic, payload, token):
         if self._link is not None:

