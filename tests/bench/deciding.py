@@ -15,7 +15,7 @@ import cbor2
 
 from tests.bench.area import Area, make_area, replica_home
 from tests.bench.material import AGENTS, make_transactions
-from tests.bench.measure import Outcome, folder, quantile, reference, sync_times_ms
+from tests.bench.measure import Outcome, cores, folder, quantile, reference, sync_times_ms
 from tests.bench.opaque import GROUP
 from tests.ingest.parts import Agent
 
@@ -99,11 +99,17 @@ def decide(rounds: int) -> list[Outcome]:
         with replicas(area, "tests.bench.opaque") as processes:
             load = OpaqueLoad(where, processes)
             load.run(RATES[0])  # to warm up
-            found = [load.run(RATE) for _ in range(rounds)]
+            free = [load.run(RATE) for _ in range(rounds)]
+            with bound(processes):
+                found = [load.run(RATE) for _ in range(rounds)]
             held = climb(load) if not all(one["is_held"] for one in found) else []
-    what = f"opaque items, {RATE} groups of 100 a second: submitted to decided at the primary"
+    what = f"opaque items, {RATE} groups of 100 a second: submitted to decided at the primary, replicas bound to cores"
     outcome = times_row("7", what, [one["syncs"] for one in found], found)
-    outcome.lines.append(f"       {_busy(found)}")
+    placed = times_row("7", "", [one["syncs"] for one in free], free)
+    outcome.lines.extend([f"       {_busy(found)}",
+                          f"       where the system places them: p50 {placed.numbers['p50_ms']:.1f} ms, "
+                          f"p99 {placed.numbers['p99_ms']:.1f} ms; {_busy(free)}"])
+    outcome.numbers["free"] = placed.numbers
     outcome.lines.extend(_climbed(held))
     outcome.numbers["held"] = [_short(one) for one in held]
     return [outcome]
@@ -140,6 +146,26 @@ def decide_signed(rounds: int) -> list[Outcome]:
     return [outcome]
 
 
+@contextlib.contextmanager
+def bound(processes: list[Process]) -> Iterator[None]:
+    """Each replica has a core for itself, or its share of one. In the field each has a machine; left to itself, the
+    system wakes all whom a message reaches on the sender's core, one after the other, while the next core idles."""
+    usable = cores()
+    for index, one in enumerate(processes):
+        _bind(one.pid, [usable[index % len(usable)]] if usable else [])
+    try:
+        yield
+    finally:
+        for one in processes:
+            _bind(one.pid, usable)
+
+
+def _bind(pid: int, usable: list[int]) -> None:
+    if usable:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(task.name), usable)
+
+
 class OpaqueLoad:
     """Opaque items, made and submitted in the primary."""
 
@@ -152,7 +178,7 @@ class OpaqueLoad:
         view = self._processes[0].ask("cpu")["view"]
         before = [one.ask("cpu")["cpu_s"] for one in self._processes]
         found = self._processes[view % REPLICAS].ask(f"load {rate} {SECONDS}")
-        found["all_cpu_s"] = sum(one.ask("cpu")["cpu_s"] for one in self._processes) - sum(before)
+        found["all_cpu_s"] = sum(one.ask("cpu")["cpu_s"] for one in self._processes) - sum(before) - found["making_s"]
         return _judged(found, rate, syncs)
 
 
