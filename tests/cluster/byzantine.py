@@ -33,13 +33,27 @@ class Liar:
             self.machines.append(Machine(world, machine.index, False))
         for number, twin in enumerate(self.machines):
             twin.mouth = lambda to, data, number=number: self._speak(number, to, data)
-        self._keys = world.keys_of(self.index)
         self._heard: dict[tuple[Any, ...], dict[int, bytes]] = {}  # (type, v, n, digest) -> sender -> message
         self._slots: deque[tuple[Any, ...]] = deque()
         self._changes: defaultdict[int, dict[int, bytes]] = defaultdict(dict)  # view -> sender -> VIEW-CHANGE
         self._audience = [set(world.others(self.index)) for _ in self.machines]
         self._is_stopped = False
         self._view = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that it lives in, and in which it may have a seat."""
+        return self.machines[0].epoch
+
+    @property
+    def seat(self) -> int | None:
+        """Its id among the members; None when it has none."""
+        return self.machines[0].seat
+
+    @property
+    def judge(self) -> Any:
+        """Of its epoch: knows sizes and quorums."""
+        return self.world.judges[self.epoch]
 
     def stop(self) -> None:
         """Falls silent for good."""
@@ -60,9 +74,9 @@ class Liar:
             receivers = [receiver for receiver in receivers if chance.random() > 0.3]
         out = [(receiver, data) for receiver in receivers]
         said = hear(data)
-        if said is not None and said.sender in (self.index, -1):
+        if said is not None and said.sender in (self.seat, -1) and said.epoch == self.epoch:
             out = self._twist(said, data, out)
-        return out + self._noise()
+        return out + (self._noise() if self.seat is not None else [])
 
     def _part(self, number: int) -> None:
         """Now and then deals the others anew between the twins; somebody may hear both."""
@@ -90,11 +104,11 @@ class Liar:
         return [(receiver, other if receiver in deceived else message) for receiver, message in out]
 
     def _sign(self, fields: list[Any], kind: str = "pbft") -> bytes:
-        message: bytes = self._keys.sign(kind, cbor.encode(fields))
+        message: bytes = self.world.keys_of(self.index, self.epoch).sign(kind, cbor.encode(fields))
         return message
 
     def _vote(self, name: str, view: int, n: int, digest: bytes) -> bytes:
-        return self._sign([TYPES[name], 0, view, n, digest, self.index])
+        return self._sign([TYPES[name], self.epoch, view, n, digest, self.seat])
 
     def _other_proposal(self, said: Said, data: bytes) -> bytes:
         """The same slot, another batch: fewer items, another order, a second earlier, one that nobody has checked."""
@@ -129,15 +143,15 @@ class Liar:
         low, shown = said.n, list(proof)
         if chance.random() < 0.3:
             low, shown = self._forged_checkpoint(said)
-        return b"p" + self._sign([messages.VIEW_CHANGE, 0, said.view, low, shown, rows, self.index])
+        return b"p" + self._sign([messages.VIEW_CHANGE, self.epoch, said.view, low, shown, rows, self.seat])
 
     def _forged_checkpoint(self, said: Said) -> tuple[int, list[bytes]]:
         """A checkpoint that nobody has reached, proven by one signer q times."""
         interval = self.world.parameters["checkpoint_interval"]
         low = said.n + interval * self.world.chance.randint(1, 2)
         heads = [["trade", low, self.world.chance.randbytes(32)]]
-        message = self._sign([messages.CHECKPOINT, 0, low, self.world.chance.randbytes(32), heads, self.index])
-        return low, [message] * self.world.judge.quorum
+        message = self._sign([messages.CHECKPOINT, self.epoch, low, self.world.chance.randbytes(32), heads, self.seat])
+        return low, [message] * self.judge.quorum
 
     def _forged_certificates(self, said: Said) -> list[Any]:
         """Certificates from too few PREPAREs: one told twice, or the primary's own among them."""
@@ -146,12 +160,12 @@ class Liar:
             if name != "prepare" or view >= said.view or n <= said.n:
                 continue
             firsts = self._heard.get(("pre-prepare", view, n, digest), {})
-            primary = view % self.world.profile.size
-            if primary not in firsts and primary == self.index:
+            primary = view % len(self.judge.members)
+            if primary not in firsts and primary == self.seat:
                 firsts = {primary: self._vote("pre-prepare", view, n, digest)}
             if primary in firsts:
                 prepares = [message for _, message in sorted(senders.items())]
-                wanted = self.world.judge.quorum - 1
+                wanted = self.judge.quorum - 1
                 best[n] = [firsts[primary], (prepares * wanted)[:wanted]]
         return [best[n] for n in sorted(best)]
 
@@ -168,9 +182,9 @@ class Liar:
             else:
                 n = hear_signed("pbft", payload_of(listed[at])).n  # type: ignore[union-attr]
                 listed[at] = self._vote("pre-prepare", said.view, n, NULL)
-            return b"p" + self._sign([messages.NEW_VIEW, 0, said.view, list(view_changes), listed, self.index])
+            return b"p" + self._sign([messages.NEW_VIEW, self.epoch, said.view, list(view_changes), listed, self.seat])
         return self._own_new_view(said.view) or b"p" + self._sign(
-            [messages.NEW_VIEW, 0, said.view, list(view_changes)[1:], listed, self.index])
+            [messages.NEW_VIEW, self.epoch, said.view, list(view_changes)[1:], listed, self.seat])
 
     def _own_new_view(self, view: int) -> bytes | None:
         """A NEW-VIEW from any VIEW-CHANGEs at hand, filled up with repeats, and the O that follows from them."""
@@ -178,21 +192,21 @@ class Liar:
         if not heard:
             return None
         chance = self.world.chance
-        chosen = [message for _, message in chance.sample(heard, min(len(heard), self.world.judge.quorum))]
-        chosen = (chosen * self.world.judge.quorum)[:self.world.judge.quorum]
+        chosen = [message for _, message in chance.sample(heard, min(len(heard), self.judge.quorum))]
+        chosen = (chosen * self.judge.quorum)[:self.judge.quorum]
         told = [hear_signed("pbft", payload_of(message)) for message in chosen]
         demanded = validity.recompute(view, [change for change in told if change is not None])
         elements = [self._vote("pre-prepare", view, n, digest) for n, digest in demanded.digests.items()]
         self.world.seen["conflicting NEW-VIEWs"] += 1
-        return b"p" + self._sign([messages.NEW_VIEW, 0, view, chosen, elements, self.index])
+        return b"p" + self._sign([messages.NEW_VIEW, self.epoch, view, chosen, elements, self.seat])
 
     def _other_claim(self, said: Said) -> bytes:
         """Another state at a checkpoint, another header at a height."""
         wrong = self.world.chance.randbytes(32)
         if said.type == "header":
-            return b"h" + self._sign([0, "trade", said.n, wrong], "header")
+            return b"h" + self._sign([self.epoch, "trade", said.n, wrong], "header")
         heads = [list(head) for head in said.body[1]]
-        return b"p" + self._sign([messages.CHECKPOINT, 0, said.n, wrong, heads, self.index])
+        return b"p" + self._sign([messages.CHECKPOINT, self.epoch, said.n, wrong, heads, self.seat])
 
     def _noise(self) -> list[Parcel]:
         chance, others = self.world.chance, self.world.others(self.index)
@@ -203,7 +217,7 @@ class Liar:
             out.append((chance.choice(others), self._nonsense()))
         if "flood" in self.lies and chance.random() < REPLAY:
             view = self._view + chance.choice((1, 1, 2, 3, 1000, 1_000_000))
-            change = b"p" + self._sign([messages.VIEW_CHANGE, 0, view, 0, [], [], self.index])
+            change = b"p" + self._sign([messages.VIEW_CHANGE, self.epoch, view, 0, [], [], self.seat])
             out += [(other, change) for other in others]
         return out
 
@@ -214,11 +228,11 @@ class Liar:
             return chance.choice((b"p", b"b", b"h", b"")) + chance.randbytes(chance.randint(0, 200))
         if way == 1:
             fields: list[Any] = [chance.choice((0, 1, -1, 2 ** 63, b"", None, "x", [], 5)) for _ in range(6)]
-            return b"p" + self._sign([chance.randrange(12), 0, *fields, self.index])
+            return b"p" + self._sign([chance.randrange(12), self.epoch, *fields, self.seat])
         far = chance.choice((0, 1, 3, 1000, 2 ** 40, 2 ** 64 - 1))
         if way == 2:
             return b"p" + self._vote(chance.choice(VOTES), self._view + chance.randint(0, 2), far, chance.randbytes(32))
-        claim = [chance.randrange(2), chance.choice(("trade", "x")), far, chance.randbytes(32)]
+        claim = [self.epoch + chance.randrange(2), chance.choice(("trade", "x")), far, chance.randbytes(32)]
         return b"h" + self._sign(claim, "header")
 
     # --- ears ---
@@ -226,13 +240,13 @@ class Liar:
     def overhear(self, data: bytes) -> None:
         """Keeps what others said; votes for all of it, or makes a view of it, where that is its way."""
         said = hear(data)
-        if said is None or self._is_stopped or data[:1] == b"h":
+        if said is None or self._is_stopped or data[:1] == b"h" or self.seat is None or said.epoch != self.epoch:
             return
         message = data[1:] if data[:1] == b"p" else cbor.decode(data[1:])[0]
         chance = self.world.chance
         if said.type == "view-change":
             self._changes[said.view].setdefault(said.sender, message)
-            is_mine = said.view % self.world.profile.size == self.index
+            is_mine = said.view % len(self.judge.members) == self.seat
             if is_mine and "new_view" in self.lies and chance.random() < EAGER:
                 self._tell(self._own_new_view(said.view))
         if said.type not in VOTES:

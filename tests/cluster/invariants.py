@@ -122,7 +122,7 @@ def check_durable(judge: Any, machine: Any, said: Said) -> None:
                           f"the state there is {found}")
     elif said.type == "header":
         blocks = machine.ledger.blocks
-        found = blocks[said.n].header_hash if said.n < len(blocks) else None
+        found = blocks[said.n].header_hash if said.n < len(blocks) and blocks[said.n] else None
         if found != said.digest:
             judge.fail(6, f"machine {machine.index} sent {said}; its ledger has {show(found)}")
 
@@ -142,7 +142,7 @@ def is_past(said: Said, durable: set[tuple[Any, ...]]) -> bool:
 def check_still_durable(judge: Any, machine: Any) -> None:
     """6: a compact votes file holds every promise that still binds: certificates above h, votes of the present view."""
     record = judge.records[machine.index]
-    low = max((promise[1] for promise in record.durable if promise[0] == "stable"), default=0)
+    low = max((promise[1] for promise in record.durable if promise[0] == "stable"), default=judge.base)
     left = max((promise[1] for promise in record.durable if promise[0] in ("view-change", "new-view")), default=0)
     if left < record.left_view:
         judge.fail(6, f"machine {machine.index} compacted away that it has left for view {record.left_view}")
@@ -176,9 +176,9 @@ def check_own_new_view(judge: Any, machine: Any, said: Said) -> None:
 
 def check_stable(judge: Any, machine: Any, low: int) -> None:
     """7: a stable checkpoint has q distinct signers."""
-    own = {machine.index}  # its own vote is on the way to its disk, and nothing leaves before
+    own = {machine.seat}  # its own vote is on the way to its disk, and nothing leaves before
     signers = [others | own for others in judge.checkpoints[low].values()]
-    if low and max(map(len, signers), default=1) < judge.quorum:
+    if low != judge.base and max(map(len, signers), default=1) < judge.quorum:
         judge.fail(7, f"machine {machine.index} holds {low} stable with CHECKPOINTs of {signers}")
 
 
@@ -194,12 +194,12 @@ def check_certificate(judge: Any, machine: Any, certified: Any) -> None:
     world = judge.world
     certificate = wire_certificate.decode(certified.certificate)
     named = (certificate.epoch, certificate.channel, certificate.height, certificate.header_hash)
-    if named != (0, CHANNEL, certified.height, certified.header_hash):
+    if named != (judge.epoch, CHANNEL, certified.height, certified.header_hash):
         judge.fail(7, f"machine {machine.index} made a certificate of {named} for {certified}")
     signers = set(certificate.signers)
     digest = cose.digest(cbor.encode(list(named)), "header", world.chain_id)
     for signer, signature in zip(certificate.signers, certificate.signatures):
-        if not world.keyring.verify_digest(world.keyring.members[signer].public_key, digest, signature):
+        if not world.keyring.verify_digest(world.members_of(judge.epoch)[signer].public_key, digest, signature):
             judge.fail(7, f"machine {machine.index} made a certificate with a bad signature of {signer}")
     if len(signers) < judge.quorum or len(signers) != len(certificate.signers):
         judge.fail(7, f"machine {machine.index} made a certificate of height {certified.height} signed by "
@@ -208,7 +208,8 @@ def check_certificate(judge: Any, machine: Any, certified: Any) -> None:
         judge.fail(8, f"two certificates for height {certified.height}: {show(certified.header_hash)} and "
                       f"{show(judge.certificates[certified.height])}")
     held = machine.ledger.blocks
-    if certified.height < len(held) and held[certified.height].header_hash != certified.header_hash:
+    own = held[certified.height] if certified.height < len(held) else None
+    if own is not None and own.header_hash != certified.header_hash:
         judge.fail(8, f"machine {machine.index} certified another header than its own at {certified.height}")
 
 

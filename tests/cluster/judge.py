@@ -60,20 +60,25 @@ class Record:
 
 
 class Judge:
-    """Evidence of a run. Dictionaries are keyed by what must be unique."""
+    """Evidence of one epoch of a run; what must be unique over all of them is shared with the judge `before`.
 
-    def __init__(self, world: Any) -> None:
-        self.world = world
-        size = world.profile.size
+    Dictionaries are keyed by what must be unique. A member's id is its seat: its place in the epoch's set."""
+
+    def __init__(self, world: Any, epoch: int = 0, before: "Judge | None" = None) -> None:
+        self.world, self.epoch = world, epoch
+        self.members: tuple[int, ...] = world.sets[epoch]  # machines by seat
+        self.base = world.bases[epoch]
+        size = len(self.members)
         self.quorum = quorum(size)
-        self.rules = validity.Rules(size, self.quorum, world.parameters["log_window"])
-        self.records = [Record() for _ in range(size)]
-        self.batches: dict[int, bytes | None] = {}  # n -> batch hash, None = NULL
-        self.headers: dict[int, bytes] = {}  # height -> header hash
-        self.roots: dict[int, bytes] = {}  # height -> state root
-        self.states: dict[int, Any] = {}  # n -> what an honest CHECKPOINT says there
-        self.answers: dict[bytes, tuple[int, int]] = {}  # item -> where it changed the state
-        self.certificates: dict[int, bytes] = {}  # height -> header hash
+        self.rules = validity.Rules(size, self.quorum, world.parameters["log_window"], self.base)
+        self.records = [Record() for _ in range(world.count)]  # by machine
+        self.batches: dict[int, bytes | None] = before.batches if before else {}  # n -> batch hash, None = NULL
+        self.headers: dict[int, bytes] = before.headers if before else {}  # height -> header hash
+        self.roots: dict[int, bytes] = before.roots if before else {}  # height -> state root
+        self.states: dict[int, Any] = before.states if before else {}  # n -> what an honest CHECKPOINT says there
+        self.answers: dict[bytes, tuple[int, int]] = before.answers if before else {}  # item -> where it changed state
+        self.certificates: dict[int, bytes] = before.certificates if before else {}  # height -> header hash
+        self.reached: list[int] = before.reached if before else [0] * world.count  # machine -> executed n
         self.signed: set[bytes] = set()  # every payload that any member ever signed
         self.prepares: defaultdict[tuple[int, int, bytes], set[int]] = defaultdict(set)  # (v, n, digest) -> signers
         self.commits: defaultdict[tuple[int, bytes], dict[int, set[int]]] = defaultdict(dict)  # (n, d) -> v -> signers
@@ -95,13 +100,13 @@ class Judge:
             return
         self.signed.add(payload)
         said = hear_signed(kind, payload)
-        if said is None or said.sender not in (index, -1):
+        if said is None or said.sender not in (index, -1) or said.epoch != self.epoch:
             return
         if said.type == "pre-prepare" and index == said.view % self.rules.size:
             self.proposals[said.view, said.n].add(said.digest)
         elif said.type == "new-view":
             self._file_new_view(said)
-        elif not self.world.machines[index].is_honest:
+        elif not self.world.machines[self.members[index]].is_honest:
             self._file_vote(index, said)
 
     def _file_vote(self, index: int, said: Said) -> None:
@@ -128,14 +133,14 @@ class Judge:
     def on_sent(self, machine: Any, data: bytes) -> None:
         """An honest machine lets a message go: each of its own is judged when it is said for the first time."""
         said = hear(data)
-        if said is None or said.sender not in (machine.index, -1):
+        if said is None or said.sender not in (machine.seat, -1) or said.epoch != self.epoch:
             return
         record = self.records[machine.index]
         fresh = [slot for slot, _ in said.votes() if slot not in record.said]
         invariants.check_one_vote(self, machine, said)
         if fresh:
             invariants.check_durable(self, machine, said)
-            self._file_vote(machine.index, said)
+            self._file_vote(machine.seat, said)
             if said.type == "commit":
                 invariants.check_prepared(self, machine, said)
             elif said.type == "prepare":
@@ -148,8 +153,9 @@ class Judge:
     def on_started(self, machine: Any) -> None:
         """A new life: it must know what the last one promised."""
         record = self.records[machine.index]
-        if machine.is_honest:
-            record.low = 0
+        record.n = self.reached[machine.index]
+        if machine.is_honest and machine.seat is not None:
+            record.low = self.base
             record.active_view = -1
             record.durable = set()
             self.on_synced(machine, machine.votes.synced)  # with what a crash has left of the unsynced
@@ -158,12 +164,14 @@ class Judge:
             invariants.check_still_durable(self, machine)
             invariants.check_not_fallen(self, machine)
             invariants.check_view(self, machine)
+        elif machine.is_honest:
+            invariants.check_not_fallen(self, machine)
 
     def on_synced(self, machine: Any, records: list[bytes]) -> None:
         if machine.is_honest:
             self.records[machine.index].durable.update(promises.read(records))
             for said in promises.votes_in(records):
-                self._file_vote(machine.index, said)
+                self._file_vote(machine.seat, said)
 
     def on_compacted(self, machine: Any) -> None:
         """The votes file was replaced: what still binds must still be in it."""
@@ -179,6 +187,7 @@ class Judge:
         if not machine.is_honest:
             return
         invariants.check_prefix(self, machine, n)
+        self.reached[machine.index] = n
         invariants.check_agreement(self, machine, n, block)
         self.states.setdefault(n, invariants.state_of(machine))
         digest = NULL if block is None else promises.digest_of_block(block)
@@ -190,9 +199,10 @@ class Judge:
         """Blocks above `height` came from a peer: they are judged like executed ones."""
         if not machine.is_honest:
             return
-        self.records[machine.index].n = machine.ledger.n
+        self.records[machine.index].n = self.reached[machine.index] = machine.ledger.n
         for block in machine.ledger.blocks[height + 1:]:
-            self._judge_block(machine, block)
+            if block is not None:
+                self._judge_block(machine, block)
 
     def _judge_block(self, machine: Any, block: Block) -> None:
         invariants.check_header(self, machine, block)
@@ -206,7 +216,7 @@ class Judge:
 
     def after_event(self, machine: Any) -> None:
         """What may have changed inside of the Replica that was just called."""
-        if machine.is_honest and machine.up:
+        if machine.is_honest and machine.up and machine.seat is not None:
             invariants.check_view(self, machine)
             invariants.check_bounds(self, machine)
             invariants.check_memory(self, machine)

@@ -44,7 +44,7 @@ def heal(world: Any) -> None:
 def check(world: Any) -> None:
     """Runs on until all is done; a Violation when the bound of virtual time or of events is passed first."""
     until_ms = world.now_ms + BOUND_MS
-    bound_events = BOUND_EVENTS + EVENTS_AN_ITEM * world.profile.size ** 2 * len(world.items)
+    bound_events = BOUND_EVENTS + EVENTS_AN_ITEM * world.count ** 2 * len(world.items)
     until_events = world.events + bound_events
     deadline_s = max(machine.ledger.deadline_s or 0 for machine in world.honest)
     lacking = what_lacks(world) or what_is_late(world, deadline_s)
@@ -63,17 +63,25 @@ def check(world: Any) -> None:
 def what_lacks(world: Any) -> str:
     """What is not yet as it must be in the end; empty when all is done."""
     wanted = set()
-    for machine in world.honest:
+    newest = len(world.sets) - 1
+    seated = [machine for machine in world.honest if machine.index in world.sets[newest]]
+    for machine in seated:
+        if machine.epoch != newest:
+            return f"machine {machine.index} lives in epoch {machine.epoch} of {newest}"
         wanted.update(machine.envelopes)
-    heads = {machine.ledger.newest.header_hash for machine in world.honest}
-    for machine in world.honest:
+    heads = {machine.ledger.newest.header_hash for machine in seated}
+    for machine in seated:
         missing = [key for key in wanted if key not in machine.ledger.clients]
         if missing:
             return f"machine {machine.index} has not executed {len(missing)} of {len(wanted)} items"
     if len(heads) > 1:
-        heights = [machine.ledger.newest.height for machine in world.honest]
+        heights = [machine.ledger.newest.height for machine in seated]
         return f"heads differ, heights {heights}"
+    checkpoint = max(machine.replica.low if machine.up else 0 for machine in seated)
     for machine in world.honest:
+        if machine.index not in world.sets[newest] and machine.ledger.n < checkpoint:
+            return f"observer {machine.index} stands at n {machine.ledger.n} of {checkpoint}"
+    for machine in seated:
         height = machine.ledger.newest.height
         if height and height not in machine.ledger.certificates:
             return f"machine {machine.index} has no certificate for height {height}"
@@ -83,6 +91,6 @@ def what_lacks(world: Any) -> str:
 def what_is_late(world: Any, deadline_s: int) -> str:
     """A deadline of the state that block time has not passed: time must not be stopped by a primary."""
     for machine in world.honest:
-        if machine.ledger.time_s < deadline_s:
+        if machine.seat is not None and machine.ledger.time_s < deadline_s:
             return f"machine {machine.index} stands at {machine.ledger.time_s}, before a deadline at {deadline_s}"
     return ""

@@ -12,14 +12,19 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.consensus import durable
+from gateway.consensus.observer import Observer
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Executed, Head, Now, Ready
+from gateway.transfer import Transfer, answer, leaf_of
 from tests.cluster.disk import VotesFile
 from tests.cluster.ledger import CHANNEL, Ledger
 from tests.cluster.speech import hear
 from tests.cluster.workload import is_good, item_of_request
 
 FETCH_AGAIN_MS = 150  # until another holder is asked for blocks
+POLL_MS = 2000  # between two questions for proofs, where sets change
+TRANSFER_AFTER = 3  # blocks that are lacking, where states are fetched
+BUCKETS_BYTES = 300  # of one answer: a few buckets
 STALE = 0.1  # chance that ingest, working on older knowledge, hands in what is executed already
 NESTED = 0.15  # chance that a crash comes again while the process recovers
 KINDS = {
@@ -33,12 +38,17 @@ SEAMS = (
     *(f"send {name}" for name in ("pre-prepare", "prepare", "commit", "header", "checkpoint", "view-change", "new-view",
                                   "submit")),
     "before compact", "compact", "before execution", "after execution", "before certificate", "certificate",
-    "envelope", "before install", "installed", "start", "resubmit",
+    "envelope", "before install", "installed", "start", "resubmit", "before transfer", "bucket", "transferred",
+    "before epoch", "epoch", "votes of the epoch",
 )
 
 
 class Crash(Exception):
     """The process ends here."""
+
+
+class Again(Exception):
+    """The process begins again from what is durable, by its own will."""
 
 
 class Machine:
@@ -49,7 +59,10 @@ class Machine:
         self.index = index
         self.is_honest = is_honest
         self.votes = VotesFile()
-        self.ledger = Ledger(world.identify, world.created_s, world.slot_s)
+        self.ledger = Ledger(world.identify, world.created_s, world.slot_s, world.sets[0],
+                             world.parameters["checkpoint_interval"])
+        self.epoch = 0
+        self.side: dict[bytes, bytes] = {}  # buckets on disk, by their leaf hash
         self.envelopes: dict[bytes, Any] = {}
         self.replica: Any = None
         self.life = 0
@@ -78,10 +91,22 @@ class Machine:
         self.timer_at: int | None = None
         self.behind: Any = None
         self.fetches = 0
+        self.transfer: Transfer | None = None
+        self.transfer_n = 0
 
     @property
     def up(self) -> bool:
         return self.replica is not None
+
+    @property
+    def seat(self) -> int | None:
+        """Its id in the set of its epoch; None for an observer."""
+        members = self.world.sets[self.epoch]
+        return members.index(self.index) if self.index in members else None
+
+    @property
+    def judge(self) -> Any:
+        return self.world.judges[self.epoch]
 
     # --- the life of the process ---
 
@@ -96,17 +121,37 @@ class Machine:
 
     def _start(self) -> None:
         self.is_recovering = True
-        self.replica = Replica(
-            self.world.settings(self.index), self.world.keys_of(self.index), self.world.identify, self.position(),
-            list(self.votes.synced), now=self.now())
-        self.world.judge.on_started(self)
+        self._enter_epoch()
+        settings, keys = self.world.settings(self), self.world.keys_of(self.index, self.epoch)
+        if self.seat is None:
+            self.replica = Observer(settings, keys, self.position())
+        else:
+            self.replica = Replica(settings, keys, self.world.identify, self.position(), list(self.votes.synced),
+                                   now=self.now())
+            self.world.seen["spares seated"] += self.index >= self.world.profile.size
+        self.judge.on_started(self)
         self.step("start")
         self.obey(self.replica.start(self.now()))
         self.obey(self.replica.vote_again(self.uncertified(), self.now()))
         self.step("resubmit")
         waiting = [item for key, item in self.envelopes.items() if key not in self.ledger.clients]
         self.obey(self.replica.submit_all(waiting, self.now()))
+        for height in range(1, self.ledger.newest.height + 1):
+            if height in self.ledger.certificates:
+                self.obey(self.replica.note_certificate(CHANNEL, height, self.now()))
+        if self.world.does_change:
+            self.world.plan(self.world.now_ms + self.world.chance.randint(1, POLL_MS), "poll", self, self.life)
         self.is_recovering = False
+
+    def _enter_epoch(self) -> None:
+        """As gateway/node.py: the votes file says which epoch it is of; one that is proven to be over is left."""
+        self.world.note_epochs(self)
+        self.epoch = durable.epoch_of(self.votes.synced)
+        while self.epoch + 1 in self.ledger.proofs:
+            self.epoch += 1
+            self.votes.replace([durable.epoch(self.epoch)])
+            self.step("votes of the epoch")
+        self.world.note_epochs(self)
 
     def crash(self, why: str) -> None:
         if not self.up:
@@ -139,6 +184,12 @@ class Machine:
             action(*arguments)
         except Crash as crash:
             self.crash(str(crash))
+        except Again:
+            self.world.seen["begun again"] += 1
+            self.votes.crash(self.world.chance)
+            self.is_recovering = False
+            self._forget()
+            self.world.plan(self.world.now_ms + 1, "start", self, None)
         if self.up:
             self._arm()
 
@@ -175,11 +226,13 @@ class Machine:
     def position(self) -> Executed:
         newest = self.ledger.newest
         head = Head(CHANNEL, newest.height, newest.header_hash)
-        return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s, self.ledger.deadline_s)
+        return Executed(self.ledger.n, newest.state_root, (head,), self.ledger.time_s, self.ledger.deadline_s,
+                        self.ledger.is_ending(self.epoch))
 
     def uncertified(self) -> list[Head]:
         """The blocks here that lack a certificate."""
-        lacking = [block for block in self.ledger.blocks[1:] if block.height not in self.ledger.certificates]
+        lacking = [block for block in self.ledger.blocks[1:] if block and block.height not in self.ledger.certificates
+                   and self.ledger.epoch_at(block.height) == self.epoch]
         return [Head(CHANNEL, block.height, block.header_hash) for block in lacking]
 
     # --- events ---
@@ -231,12 +284,12 @@ class Machine:
             decision = self.decisions.popleft()
             self.step("before execution")
             block = self.ledger.execute(decision.n, decision.batch)
-            self.world.judge.on_executed(self, decision.n, block)
+            self.judge.on_executed(self, decision.n, block)
             self.world.seen["deadline blocks"] += bool(self.world.slot_s and block and not block.items)
             self.step("after execution")
             heads = [] if block is None else [Head(CHANNEL, block.height, block.header_hash)]
             self.obey(self.replica.executed(decision.n, heads, self.ledger.newest.state_root, self.now(),
-                                            self.ledger.deadline_s))
+                                            self.ledger.deadline_s, self.ledger.is_ending(self.epoch)))
             for item in block.items if block else ():
                 self.replica.forget(self.world.identify(item))
         self._plan_execution()
@@ -247,9 +300,18 @@ class Machine:
         if behind is None or self.ledger.n >= behind.n:
             self.behind = None
             return
-        holders = [holder for holder in behind.holders if holder != self.index] or self.world.others(self.index)
+        seats = self.world.sets[self.epoch]
+        holders = [seats[holder] for holder in behind.holders if seats[holder] != self.index]
+        holders = holders or self.world.others(self.index)
+        if self.epoch + 1 < len(self.world.sets):
+            holders = self.world.others(self.index)  # who held it may be gone
         holder = holders[self.fetches % len(holders)]
         self.fetches += 1
+        is_kept = any(behind.n in machine.ledger.snapshots for machine in self.world.machines)  # else blocks, if many
+        if (self.world.does_transfer and is_kept
+                and behind.heads[0].height - self.ledger.newest.height > TRANSFER_AFTER):
+            self._fetch_state(behind, holder)
+            return
         head = next(head for head in behind.heads if head.channel == CHANNEL)
         blocks = self.world.blocks_from(holder, self.index, self.ledger.newest.height + 1, head.height)
         before = self.ledger.newest.height
@@ -260,13 +322,79 @@ class Machine:
             return
         self.behind = None
         self.world.seen["catch-ups"] += 1
-        self.world.judge.on_installed(self, before)
+        self.judge.on_installed(self, before)
+        self._come_to(before)
+
+    def _come_to(self, before: int) -> None:
+        """Blocks above height `before` were fetched."""
         for block in self.ledger.blocks[before + 1:]:
             for item in block.items:
                 self.replica.forget(self.world.identify(item))
         self.step("installed")
         self.obey(self.replica.installed(self.position(), self.now()))
         self.obey(self.replica.vote_again(self.uncertified(), self.now()))
+
+    def _fetch_state(self, behind: Any, holder: int) -> None:
+        """The next piece of the state at a proven checkpoint, from one machine: leaf hashes first, then buckets."""
+        world, again_ms = self.world, FETCH_AGAIN_MS
+        if self.transfer is None or self.transfer_n != behind.n:
+            self.transfer, self.transfer_n = Transfer(behind.state_root, world.others(self.index), self.side), behind.n
+        machine = world.answer_of(holder, self.index)
+        found = machine.ledger.snapshots.get(behind.n) if machine is not None else None
+        if found is not None and machine is not None:
+            frozen, newest = found
+            is_lying = not machine.is_honest and world.chance.random() < 0.5
+            again_ms = world.chance.randint(1, 20)
+            if not self.transfer.has_leaves:
+                self.transfer.take_leaves(holder, bytes(len(frozen.leaves)) if is_lying else frozen.leaves)
+            rows = answer(frozen, self.transfer.ask(holder), BUCKETS_BYTES)
+            if is_lying and rows:
+                rows = [[rows[0][0], rows[0][1][:-1] + bytes((rows[0][1][-1] ^ 1,))], *rows[1:]]
+                world.seen["poisoned buckets"] += 1
+            for data in self.transfer.take_buckets(holder, rows):
+                self.side[leaf_of(data)] = data
+                self.step("bucket")
+            if self.transfer.is_complete:
+                self._take_state(behind, newest.header)
+        world.plan(world.now_ms + again_ms, "fetch", self, self.life)  # until a newer one is proven
+
+    def _take_state(self, behind: Any, header: bytes) -> None:
+        assert self.transfer is not None
+        self.step("before transfer")
+        head, before = behind.heads[0], self.ledger.newest.height
+        if not self.ledger.install_state(behind.n, header, head[1:], behind.state_root, self.transfer.pairs()):
+            raise AssertionError(f"a whole state of {behind.n} was not taken")
+        self.side = {}
+        self.world.seen["transfers"] += 1
+        self.world.seen["liars banned"] += len(self.transfer.banned)
+        self.judge.on_installed(self, before)
+        self.step("transferred")
+        raise Again
+
+    def on_poll(self) -> None:
+        """Asks somebody for the proof of a newer checkpoint of this epoch, and for certificates that got lost."""
+        world = self.world
+        world.plan(world.now_ms + POLL_MS, "poll", self, self.life)
+        machine = world.answer_of(world.chance.choice(world.others(self.index)), self.index)
+        if machine is None:
+            return
+        for message in machine.proof_for(self.epoch, self.replica.last_executed):
+            self.obey(self.replica.receive(b"p" + message, self.now()))
+        heights = {height for _, height in self.replica.open_heights}
+        for height in sorted(heights | {self.ledger.newest.height} - {0, *self.ledger.certificates}):
+            block, ours = machine.ledger.blocks[height:height + 1], self.ledger.blocks[height]
+            certificate = machine.ledger.certificates.get(height)
+            if certificate is not None and machine.is_honest and block and block[0] and (
+                    block[0].header_hash == ours.header_hash):
+                self.ledger.certificates.setdefault(height, certificate)
+                self.obey(self.replica.note_certificate(CHANNEL, height, self.now()))
+
+    def proof_for(self, epoch: int, n: int) -> tuple[bytes, ...]:
+        """What proves a checkpoint of an epoch above n, or its end."""
+        if epoch < self.epoch:
+            return self.ledger.proofs.get(epoch + 1, ())
+        proof: tuple[bytes, ...] = self.replica.stable_proof
+        return proof if epoch == self.epoch and self.replica.low >= n else ()
 
     # --- a Ready, left to right ---
 
@@ -309,11 +437,11 @@ class Machine:
         if compact is not None:
             self.step("before compact")
             self.votes.replace([*compact, *records])
-            self.world.judge.on_compacted(self)
+            self.judge.on_compacted(self)
             self.step("compact")
         elif records:
             fresh = self.votes.sync()
-            self.world.judge.on_synced(self, fresh)
+            self.judge.on_synced(self, fresh)
             for kind in sorted({record[1] for record in fresh}):
                 self.step("sync " + KINDS[kind])
         for _ in range(count):
@@ -333,7 +461,7 @@ class Machine:
             self._plan_execution()
         for certified in ready.certified:
             self.step("before certificate")
-            world.judge.on_certified(self, certified)
+            self.judge.on_certified(self, certified)
             self.ledger.certificates.setdefault(certified.height, certified.certificate)
             self.step("certificate")
         for request in ready.submitted:
@@ -345,6 +473,11 @@ class Machine:
             if not is_asking:
                 world.plan(world.now_ms + 1, "fetch", self, self.life)
         self.alarms.extend(ready.alarms)
+        if ready.ended is not None:
+            self.step("before epoch")
+            self.ledger.proofs[self.epoch + 1] = tuple(ready.ended.proof)
+            self.step("epoch")
+            raise Again
 
     def _plan_execution(self) -> None:
         if self.decisions and not self.executing:
@@ -353,11 +486,13 @@ class Machine:
             self.world.plan(self.world.now_ms + delay, "execute", self, self.life)
 
     def _send(self, to: int | None, data: bytes) -> None:
+        if to is not None:
+            to = self.world.sets[self.epoch][to]
         if self.mouth is not None:
             said = self.mouth(to, data)
         else:
             said = [(other, data) for other in ([to] if to is not None else self.world.others(self.index))]
         if self.is_honest:
-            self.world.judge.on_sent(self, data)
+            self.judge.on_sent(self, data)
         for receiver, message in said:
             self.world.transmit(self.index, receiver, message)

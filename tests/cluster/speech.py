@@ -31,10 +31,12 @@ class Said(NamedTuple):
     digest: bytes
     body: Any
     payload: bytes
+    epoch: int = 0
 
     def __str__(self) -> str:
         digest = "NULL" if self.digest == NULL else self.digest.hex()[:8]
-        return f"{self.type} by {self.sender} v {self.view} n {self.n} {digest}"
+        epoch = f"e {self.epoch} " if self.epoch else ""
+        return f"{self.type} by {self.sender} {epoch}v {self.view} n {self.n} {digest}"
 
     def votes(self) -> list[tuple[tuple[Any, ...], Any]]:
         """(slot, vote): what may be said once only."""
@@ -87,27 +89,32 @@ def hear_signed(kind: str, payload: bytes) -> Said | None:
 def _read(kind: str, fields: Any, payload: bytes) -> Said | None:
     if kind == "header":
         epoch, _, height, header_hash = fields
-        is_vote = epoch == 0 and _is_hash(header_hash) and isinstance(height, int)
-        return Said("header", -1, 0, height, header_hash, None, payload) if is_vote else None
+        is_vote = _is_number(epoch) and _is_hash(header_hash) and isinstance(height, int)
+        return Said("header", -1, 0, height, header_hash, None, payload, epoch) if is_vote else None
     name, sender = NAMES.get(fields[0]), fields[-1]
-    if name is None or fields[1] != 0 or not isinstance(sender, int):
+    epoch = fields[1]
+    if name is None or not _is_number(epoch) or not isinstance(sender, int):
         return None
     if name in VOTES:
         is_vote = len(fields) == 6 and _is_hash(fields[4]) and isinstance(fields[2], int) and isinstance(fields[3], int)
-        return Said(name, sender, fields[2], fields[3], fields[4], None, payload) if is_vote else None
+        return Said(name, sender, fields[2], fields[3], fields[4], None, payload, epoch) if is_vote else None
     if name == "checkpoint":
         heads = tuple((str(channel), int(height), bytes(head)) for channel, height, head in fields[4])
         if not _is_hash(fields[3]):
             return None
-        return Said(name, sender, 0, int(fields[2]), fields[3], (fields[3], heads), payload)
+        return Said(name, sender, 0, int(fields[2]), fields[3], (fields[3], heads), payload, epoch)
     if name == "view-change":
         prepared = tuple((bytes(first), tuple(map(bytes, backed))) for first, backed in fields[5])
         body: Any = (tuple(map(bytes, fields[4])), prepared)
-        return Said(name, sender, int(fields[2]), int(fields[3]), b"", body, payload)
+        return Said(name, sender, int(fields[2]), int(fields[3]), b"", body, payload, epoch)
     if name == "new-view":
         body = (tuple(map(bytes, fields[3])), tuple(map(bytes, fields[4])))
-        return Said(name, sender, int(fields[2]), 0, b"", body, payload)
-    return Said(name, sender, 0, 0, b"", None, payload)
+        return Said(name, sender, int(fields[2]), 0, b"", body, payload, epoch)
+    return Said(name, sender, 0, 0, b"", None, payload, epoch)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_hash(value: Any) -> bool:

@@ -12,7 +12,7 @@ from tests.cluster.world import Outcome, World
 DEMANDED = (
     "crashes", "torn writes", "view changes", "NEW-VIEWs that choose", "NULLs", "catch-ups", "checkpoints",
     "compactions", "repeats", "equivocations", "false VIEW-CHANGEs", "conflicting NEW-VIEWs", "twins parted",
-    "poisoned blocks", "deadline blocks",
+    "poisoned blocks", "deadline blocks", "epochs", "spares seated", "transfers", "poisoned buckets", "liars banned",
     "crashes while recovering", *(f"crash at {seam}" for seam in SEAMS),
 )
 DEMANDED_FROM_RUNS = 1000  # fewer need not have seen everything

@@ -10,6 +10,7 @@ class Rules(NamedTuple):
     size: int
     quorum: int
     window: int  # L
+    base: int = 0  # of the epoch: executed by all, needs no proof
 
 
 class Carried(NamedTuple):
@@ -30,7 +31,7 @@ def is_view_change(said: Said, rules: Rules, signed: Container[bytes]) -> bool:
     """C proves h; each certificate is right, of an earlier view and inside the window; each n once."""
     proof, prepared = said.body
     low = said.n
-    if low and not _is_proven(low, proof, rules, signed):
+    if low != rules.base and not _is_proven(low, proof, rules, signed):
         return False
     seen = set()
     for pre_prepare, prepares in prepared:

@@ -22,6 +22,8 @@ from tests.cluster.speech import hear
 
 CREATED_S = 1_790_000_000
 TRACE_EVENTS = 40  # the last events that a violation shows
+CHANGING = 0.25  # of the runs
+CHANGE_CHANCE = 0.02  # in them, of a wish for another set in place of the next event
 HELD_EVENTS = 200  # of a process that stands still: then its peers' queues are full
 CHAIN_ID = hashlib.sha256(b"gridseal cluster simulator").digest()
 
@@ -56,17 +58,27 @@ class World:
         self._trace = hashlib.sha256()
         self._heap: list[tuple[int, int, str, Any, Any]] = []
         self._planned = 0
-        self.keyring = Keyring(seed, size, is_real)
-        self._verdicts: dict[Any, Any] = {}
+        # In a part of the runs the set of validators changes. By a chance of its own, too.
+        dice = Random(f"sets {seed}")
+        spares = dice.choice((0, 1, 2)) if dice.random() < CHANGING else None
+        self.does_change = spares is not None
+        self.does_transfer = self.does_change and dice.random() < 0.5  # else blocks are fetched, however many
+        self.count = size + (spares or 0)
+        self.keyring = Keyring(seed, self.count, is_real)
+        self.sets: list[tuple[int, ...]] = [tuple(range(size))]  # machines of each epoch, by seat
+        self.bases = [0]
+        self._keys: dict[tuple[int, int], WatchedKeys] = {}
+        self._verdicts: dict[int, dict[Any, Any]] = {}
+        self._changes_wished = 0
         self.parameters = faults.parameters(self.chance, self.profile)
-        self.judge = Judge(self)
+        self.judges = [Judge(self)]
         self.network = Network(self.chance, self.profile.weather)
         self.history: deque[bytes] = deque(maxlen=500)  # what liars may replay
         self.items: dict[bytes, Any] = {}
         self.healed = False
         self.script: list[tuple[int, Callable[[], None]]] = []  # (when, what) of a fault in several steps
         self.mend_at_ms = 0  # when a split ends by itself; 0: it does not
-        self.machines = [Machine(self, index, index not in self.profile.liars) for index in range(size)]
+        self.machines = [Machine(self, index, index not in self.profile.liars) for index in range(self.count)]
         self.honest = [machine for machine in self.machines if machine.is_honest]
         self.liars: list[Liar] = []
         self.liars += [Liar(self, self.machines[index]) for index in self.profile.liars]
@@ -76,16 +88,45 @@ class World:
 
     # --- what machines ask for ---
 
-    def settings(self, index: int) -> Settings:
-        return Settings(epoch=0, members=tuple(self.keyring.members), index=index, chain_id=CHAIN_ID,
-                        parameters=dict(self.parameters), channel="trade", depth=self.profile.depth)
+    @property
+    def judge(self) -> Judge:
+        """Of the first epoch."""
+        return self.judges[0]
 
-    def keys_of(self, index: int) -> WatchedKeys:
-        keys = CoseKeys(self.keyring.signers[index], self.keyring.members, CHAIN_ID, self.keyring.verify_digest)
-        return WatchedKeys(keys, index, self._verdicts, self.judge.on_signed)
+    def members_of(self, epoch: int) -> list[Any]:
+        """An epoch's set as its messages know it."""
+        return [self.keyring.members[number] for number in self.sets[epoch]]
+
+    def note_epochs(self, machine: Machine) -> None:
+        """A ledger has come to an epoch: the first one there says who is in it, honest ones must agree."""
+        for number, epoch in enumerate(machine.ledger.epochs):
+            if number == len(self.sets):
+                self.sets.append(epoch.members)
+                self.bases.append(epoch.base)
+                self.judges.append(Judge(self, number, self.judges[-1]))
+                self.seen["epochs"] += 1
+            if machine.is_honest and (self.sets[number], self.bases[number]) != (epoch.members, epoch.base):
+                self.judge.fail(1, f"machine {machine.index} has {epoch} as epoch {number}, another "
+                                   f"{self.sets[number]} from {self.bases[number]}")
+
+    def settings(self, machine: Machine) -> Settings:
+        epoch = machine.epoch
+        return Settings(epoch=epoch, members=tuple(self.members_of(epoch)), index=machine.seat or 0,
+                        chain_id=CHAIN_ID, parameters=dict(self.parameters), channel="trade", depth=self.profile.depth,
+                        base=self.bases[epoch], floors={"trade": machine.ledger.epochs[epoch].height})
+
+    def keys_of(self, index: int, epoch: int = 0) -> WatchedKeys:
+        """A machine's keys in an epoch; those of one without a seat only open."""
+        if (index, epoch) not in self._keys:
+            seats = self.sets[epoch]
+            signer = self.keyring.signers[index] if index in seats else None
+            keys = CoseKeys(signer, self.members_of(epoch), CHAIN_ID, self.keyring.verify_digest)
+            self._keys[index, epoch] = WatchedKeys(keys, seats.index(index) if index in seats else -1,
+                                                   self._verdicts.setdefault(epoch, {}), self.judges[epoch].on_signed)
+        return self._keys[index, epoch]
 
     def others(self, index: int) -> list[int]:
-        return [other for other in range(self.profile.size) if other != index]
+        return [other for other in range(self.count) if other != index]
 
     def plan(self, at_ms: int, kind: str, machine: Any, detail: Any) -> None:
         self._planned += 1
@@ -114,7 +155,7 @@ class World:
             return None
         blocks = machine.ledger.blocks[first:last + 1]
         certificates = machine.ledger.certificates
-        if len(blocks) < last - first + 1:
+        if len(blocks) < last - first + 1 or None in blocks:
             return None
         answer = [(block, certificates.get(block.height, b"")) for block in blocks]
         if not machine.is_honest and self.chance.random() < 0.5:
@@ -124,6 +165,30 @@ class World:
             poisoned = block._replace(items=(*block.items, b"more")) if way else block
             answer[0] = (poisoned, certificate if way > 1 else b"")
         return answer
+
+    def answer_of(self, holder: int, asker: int) -> Machine | None:
+        """A machine that can be asked and answers; None when the link or the process is down."""
+        machine, cut = self.machines[holder], self.network.cut
+        is_there = machine.up and (holder, asker) not in cut and (asker, holder) not in cut
+        return machine if is_there else None
+
+    def wish_change(self) -> None:
+        """Operators agree on another set: one seat more, one less, or one that goes to somebody else. Never so that
+        those who may be faulty are more than the set bears."""
+        seats = self.sets[-1]
+        faulty = (self.profile.size - 1) // 3
+        suspects = {*self.profile.liars, *range(faulty - len(self.profile.liars))}
+        outside = [number for number in range(self.count) if number not in seats]
+        wishes = [tuple(other for other in seats if other != number) for number in seats if len(seats) > 1]
+        wishes += [tuple(sorted((*seats, number))) for number in outside]
+        wishes += [tuple(sorted((*(other for other in seats if other != number), new)))
+                   for number in seats for new in outside]
+        good = [wish for wish in wishes if len(suspects & set(wish)) <= (len(wish) - 1) // 3]
+        if good:
+            self._changes_wished += 1
+            item = workload.make_change(1_000_000 + self._changes_wished, self.chance.choice(good))
+            self.items[item.key] = item
+            self._hand_in(item, list(seats))
 
     # --- the loop ---
 
@@ -184,6 +249,10 @@ class World:
         if dice < profile.fault_chance:
             faults.inject(self, self.chance.choice(profile.faults))
             return True
+        dice -= profile.fault_chance
+        if self.does_change and dice < CHANGE_CHANCE:
+            self.wish_change()
+            return True
         return False
 
     def new_item(self, for_all: bool = False) -> None:
@@ -224,7 +293,7 @@ class World:
             self.events += 1
             self._note(kind, machine, detail)
             self._carry_out(kind, machine, detail)
-            self.judge.after_event(machine)
+            self.judges[machine.epoch].after_event(machine)
             return True
         return False
 
@@ -252,7 +321,7 @@ class World:
             return False
         if kind == "tick":
             return bool(machine.timer_at == detail)
-        if kind in ("synced", "execute", "fetch", "turn"):
+        if kind in ("synced", "execute", "fetch", "turn", "poll"):
             return bool(machine.life == detail)
         return kind == "message" or detail[0] is None or detail[0] == machine.life
 
@@ -288,5 +357,7 @@ class World:
             machine.guarded(machine.on_execute)
         elif kind == "fetch":
             machine.guarded(machine.on_fetch)
+        elif kind == "poll":
+            machine.guarded(machine.on_poll)
         else:
             raise ValueError(kind)
