@@ -24,6 +24,7 @@ COMMANDS = {
     "sim": ("deploy.sim", "a simulated device, alone"),
     "meter": ("deploy.meter", "the agent on a Pi: run, check, read"),
     "flash": ("deploy.flash.command", "make a meter agent out of an ESP32 board"),
+    "update": ("deploy.update", "a new version of the agent: make, sign, send, see who runs it"),
     "gateway": ("deploy.gateway", "one replica or a whole area: init, run, status"),
     "enroll": ("deploy.enroll", "devices and people: request, approve, revoke, list"),
     "device": ("deploy.device", "control devices: certify, endorse, check, history"),

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-UNKNOWN, INFORMATIVE, SYNCHRONISED, RELATIVE = 0, 1, 2, 3
+from firmware.board.linux_clock import SYNCHRONISED, SystemClock
+
 # Labels the clock may run on while somebody does what is due: less than half a minute, so that it has not become the
 # next minute (when simulated meters change) before a poll that was due on the half minute is over.
 LEAD_MS = 25_000
@@ -37,29 +38,6 @@ class Clock(Protocol):
     def quality(self) -> int: ...
 
     def progress(self, label_ms: int) -> None: ...
-
-
-class SystemClock:
-    """Real time, at speed 1."""
-
-    speed = 1
-
-    def __init__(self) -> None:
-        self._last_ms = 0
-
-    def now_ms(self) -> int:
-        self._last_ms = max(self._last_ms, time.time_ns() // 1_000_000)
-        return self._last_ms
-
-    def monotonic_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def quality(self) -> int:
-        """S when the kernel says that a time service holds the clock, else I."""
-        return SYNCHRONISED if _is_kernel_synchronised() else INFORMATIVE
-
-    def progress(self, label_ms: int) -> None:
-        """Real time waits for nobody."""
 
 
 class SharedClock:
@@ -172,10 +150,3 @@ def _read_done(page: mmap.mmap) -> int:
         first, second = _DONE.unpack(page[:])
         if first == second:
             return int(first)
-
-
-def _is_kernel_synchronised() -> bool:
-    try:
-        return Path("/run/systemd/timesync/synchronized").exists() or Path("/run/chrony/chronyd.pid").exists()
-    except OSError:
-        return False

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from deploy import meter_correct, meter_replace, meter_scan, meter_types
 from deploy.clock import open_clock
-from firmware.board import linux
+from firmware.board import linux, linux_slots
 from firmware.config import BadConfig
 from firmware.planning import bus as planned
 
@@ -63,6 +63,8 @@ def _run(args: argparse.Namespace) -> int:
     clock = open_clock(args.clock, args.clock_name)
     try:
         check_files(args.folder)
+        if linux_slots.has_slots(args.folder) and not args.clock:  # a version that came by gridseal update
+            return linux_slots.supervise(args.folder, lambda: bool(stopping), lambda line: print(line, flush=True))
         linux.run(args.folder, clock, lambda: bool(stopping), lambda line: print(line, flush=True))
     except BadConfig as error:
         return _unusable(str(error))

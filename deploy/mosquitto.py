@@ -60,7 +60,8 @@ log_type notice
 
 
 def access_list(area: str, replicas: list[bytes], operators: Sequence[bytes] = ()) -> str:
-    """Returns the access list: every agent under its own kid, every replica the reverse; operators read alarms."""
+    """Returns the access list: every agent under its own kid, every replica the reverse; operators read alarms, send
+    updates and hear what agents want of them."""
     lines = ["# made by gridseal gateway init; %u is the certificate's common name: the kid. Default: deny."]
     for kind in topics.AGENT_WRITES:
         lines.append(f"pattern write {topics.PREFIX}/{area}/%u/{kind}")
@@ -77,5 +78,6 @@ def access_list(area: str, replicas: list[bytes], operators: Sequence[bytes] = (
         lines.append(f"topic readwrite {topics.PREFIX}/{area}/live/#")
         lines.append(f"topic readwrite {topics.PREFIX}/{area}/alarm/#")
     for kid in operators:
-        lines += ["", f"user {kid.hex()}", f"topic read {topics.PREFIX}/{area}/alarm/#"]
+        lines += ["", f"user {kid.hex()}", f"topic read {topics.PREFIX}/{area}/alarm/#",
+                  f"topic write {topics.PREFIX}/{area}/+/update", f"topic read {topics.PREFIX}/{area}/+/query"]
     return "\n".join(lines) + "\n"

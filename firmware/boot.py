@@ -149,13 +149,25 @@ def mount(partition, slot, vfs):
         except OSError:
             pass
     start = slot * SLOT_BYTES
-    if hasattr(vfs, "rom_ioctl") and vfs.rom_ioctl(1) > 0:
-        image = vfs.VfsRom(memoryview(vfs.rom_ioctl(2, 0))[start:start + SLOT_BYTES])
+    mapped = _mapped(vfs)
+    if mapped is not None:
+        image = vfs.VfsRom(mapped[start:start + SLOT_BYTES])
     else:
         import romvfs
         image = romvfs.RomVfs(partition, start)
     vfs.mount(image, POINTS[slot])
-    sys.path[:] = [POINTS[slot]] + [path for path in sys.path if not path.startswith(("/rom",) + POINTS)]
+    sys.path[:] = [POINTS[slot]] + [path for path in sys.path if not path.startswith("/rom") and path not in POINTS]
+
+
+def _mapped(vfs):
+    """The whole partition as memory, where the interpreter maps it (built with ROMFS); else None."""
+    if not hasattr(vfs, "rom_ioctl") or vfs.rom_ioctl(1) < 1:
+        return None
+    try:
+        mapped = memoryview(vfs.rom_ioctl(2, 0))
+    except TypeError:
+        return None
+    return mapped if len(mapped) == 2 * SLOT_BYTES else None
 
 
 def start(folder=""):

@@ -23,7 +23,7 @@ from firmware.wire.shape import check_fields
 
 VERSION = 1
 MANIFEST = "manifest.cbor"
-MANIFEST_BYTES = 8192
+MANIFEST_BYTES = 12288  # a Pi's lists a hundred files, a board's sixty
 FILES = 200
 NAME_BYTES = 64
 PREFIX = "firmware/"
@@ -33,7 +33,8 @@ RETRIES = 3  # of a file whose bytes do not give its hash
 CHUNK_BYTES = 512  # read at once for a hash
 
 # Messages, CBOR. To the agent [1, "offer", manifest COSE] and [1, "data", counter, offset, bytes]; from it
-# [1, "update", counter, offset, size, state, text] with one of these states.
+# [1, "update", counter, offset, size, state, text] with one of these states; an offer that is refused, or runs already,
+# is named by its mark in the place of an offset, for its counter may be nobody's.
 WANT, INSTALLED, CONFIRMED, FAILED, REFUSED, RUNS, SAFE = (
     "want", "installed", "confirmed", "failed", "refused", "runs", "safe")
 
@@ -177,6 +178,11 @@ def keys_of(genesis_bytes):
             key = identity.decode_cose_key(fields[0])
             found[identity.kid_of(key)] = key
     return found
+
+
+def mark_of(message):
+    """A number that tells one offer from another."""
+    return int.from_bytes(hashlib.sha256(message).digest()[:4], "big")
 
 
 def check_counter(counter, running, highest, failed):

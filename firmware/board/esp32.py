@@ -148,7 +148,7 @@ class Watch:
         self._keeper = keeper
         self._judge = judge
         self._light = light
-        self._verdict = None
+        self._news = judge.news() if judge is not None else None  # (state, version counter) to be told to the sender
 
     def is_over(self):
         """True when the chip is to be restarted."""
@@ -161,10 +161,11 @@ class Watch:
             found = self._judge.step(now_ms)
             if found == trial.FAILED:
                 return True
-            self._verdict = found or self._verdict
-        if self._verdict is not None and board.is_linked:
-            board.say_update(self._verdict, self._judge.record[boot.COUNTERS + self._judge.record[boot.SLOT]], "")
-            self._verdict = None
+            if found == trial.CONFIRMED:
+                self._news = self._judge.news()
+        if self._news is not None and board.is_linked:
+            board.say_update(self._news[0], self._news[1], "")
+            self._news = None
         self._light.show("safe" if self._agent is None else esp32_light.name_of(self._found(now_ms)))
         return board.step_update()
 

@@ -3,10 +3,12 @@
 Theory. Every network of `wifi.cbor` is tried for TRY_MS in its turn. When all were tried in vain there is a pause,
 doubling up to a minute, and the next round. A connection that is lost is tried for again at once, the same network
 first. The interface is never asked to reconnect by itself (it would hold on to one network), so each try begins with
-`disconnect`. `status` tells a wrong password, but not reliably which network it is of, so nothing is ever given up.
+`disconnect`. A network that is not there or refuses is left after FAIL_MS, but none is ever given up.
 """
 
 TRY_MS = 20000
+FAIL_MS = 4000  # the driver's own first try is over; if it says why it failed, the next network is tried
+FAILED = range(200, 300)  # statuses: ESP-IDF's reasons, as no such network (201), wrong password (202)
 PAUSE_MS, PAUSE_MAX_MS = 2000, 60000
 SSID_BYTES, PASSWORD_BYTES, NETWORKS = 32, 64, 8
 
@@ -44,7 +46,8 @@ class Wifi:
             self.is_up = False
             self._next_ms = now_ms
             self._log("Wi-Fi %s: lost" % self._networks[self._index][0])
-        elif self._until_ms is not None and now_ms >= self._until_ms:
+        elif self._until_ms is not None and (now_ms >= self._until_ms or (
+                now_ms >= self._until_ms - TRY_MS + FAIL_MS and self._nic.status() in FAILED)):
             self._give_up(now_ms)
         if self._until_ms is None and now_ms >= self._next_ms:
             self._try(now_ms)

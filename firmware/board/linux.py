@@ -42,7 +42,7 @@ class FileDevice:
         os.ftruncate(self._descriptor, self._count * SECTOR_BYTES)
         if not held:
             os.fsync(self._descriptor)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def readblocks(self, block: int, buffer: bytearray, offset: int = 0) -> None:
         data = os.pread(self._descriptor, len(buffer), block * SECTOR_BYTES + offset)
@@ -110,7 +110,7 @@ class LinuxBoard:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, self._data / name)
-        _sync_folder(self._data)
+        sync_folder(self._data)
 
     def save_status(self, name: str, status: dict[str, Any]) -> None:
         """For people and tests; not worth a sync."""
@@ -322,7 +322,7 @@ def meter_read(port: str, type_name: str, unit: int, baud: int = 0, parity: str 
     return rows
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A new file's name is durable only with its folder."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

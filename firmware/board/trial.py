@@ -40,9 +40,22 @@ class Trial:
             return self._go_back("self-test: a signature that does not verify")
         self._is_over = True
         was_on_trial, self.is_on_trial = self.is_on_trial, False
-        if boot.confirm(self.record):
-            boot.save(self._path, self.record)
+        record = boot.load(self._path)
+        if record is None or record[:boot.TRIES] != self.record[:boot.TRIES]:
+            return None  # an update has been switched to meanwhile
+        self.record = record
+        if boot.confirm(record):
+            boot.save(self._path, record)
         return CONFIRMED if was_on_trial else None
+
+    def news(self):
+        """What whoever sends updates should hear of this start: (CONFIRMED or FAILED, version counter), or None."""
+        record = self.record
+        if record is None or self.is_on_trial:
+            return None
+        if record[boot.FAILED] > record[boot.HIGHEST]:
+            return FAILED, record[boot.FAILED]
+        return (CONFIRMED, record[boot.HIGHEST]) if self._is_over else None
 
     def _go_back(self, why):
         self._is_over = True

@@ -26,6 +26,7 @@ class Updater:
         self._model = model
         self._spare = spare
         self._session: update.Session | None = None
+        self._mark = 0  # of the newest offer
         self._running = 0  # the counter of the version that runs
         self._heard_ms = self._asked_ms = 0
         self._offered_ms = None
@@ -34,13 +35,15 @@ class Updater:
     def take(self, payload, running_manifest, now_ms):
         """Takes a message of the topic `update`; running_manifest: bytes of the slot's that runs, or None."""
         self._heard_ms = now_ms
+        if self._restart_ms is not None:
+            return
         try:
             kind, fields = update.decode_message(payload)
             if kind == "offer":
                 self._on_offer(fields[0], running_manifest, now_ms)
-            elif self._session is not None and fields[0] == self._session.manifest.counter:
+            elif self._session is not None and fields[:2] == [self._session.manifest.counter, self._session.offset]:
                 self._session.take(fields[1], fields[2])
-                self._go_on(now_ms)
+                self._go_on(now_ms)  # what comes twice is not answered, or it would come for ever
         except Refused as refused:
             self._refuse(str(refused))
         except OSError as error:
@@ -57,13 +60,12 @@ class Updater:
         return None
 
     def _on_offer(self, message, running_manifest, now_ms):
-        if self._restart_ms is not None:
-            return
         if self._session is not None and self._session.manifest.message == message:
             self._ask(now_ms)
             return
+        self._mark = update.mark_of(message)
         if message == running_manifest:
-            self._say(0, 0, 0, update.RUNS, "")
+            self._say(0, self._mark, 0, update.RUNS, "")
             return
         if self._offered_ms is not None and now_ms - self._offered_ms < OFFER_MS:
             return
@@ -105,7 +107,7 @@ class Updater:
     def _refuse(self, text):
         self._session = None
         self._board.log("update refused: " + text)
-        self._say(0, 0, 0, update.REFUSED, text)
+        self._say(0, self._mark, 0, update.REFUSED, text)
 
     def _say(self, counter, offset, size, state, text):
         self._board.publish(self._topic, update.encode_query(counter, offset, size, state, text), None)

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Files of firmware that only CPython runs; every other one passes this linter and mpy-cross.
-ONLY_CPYTHON = ("board/linux.py", "board/linux_bus.py", "board/linux_link.py", "crypto/openssl.py")
+ONLY_CPYTHON = ("board/linux.py", "board/linux_bus.py", "board/linux_clock.py", "board/linux_link.py",
+                "board/linux_slots.py", "crypto/openssl.py")
 
 # On an ESP32 board; anything else is imported inside try/except ImportError, with a substitute.
 MODULES = frozenset((

@@ -21,7 +21,8 @@ class poll:
         """[(socket, mask)] of those that are ready; writing always is, for the bridge keeps what it is given."""
         writable = [one for one in self._masks if self._masks[one] & POLLOUT]
         reading = [one for one in self._masks if self._masks[one] & POLLIN]
-        can_read = readable(reading, 0 if writable else wait_ms)
+        held = [one for one in reading if getattr(one, "held", b"")]  # a UART's, read already
+        can_read = held + readable([one for one in reading if one not in held], 0 if writable or held else wait_ms)
         ready = []
         for one in self._masks:
             mask = (POLLIN if one in can_read else 0) | (POLLOUT if one in writable else 0)
