@@ -5,7 +5,7 @@ import os
 from firmware import config
 from firmware.board.micro import exists, read_file, replace_file
 from firmware.board.micro_link import parse_url
-from firmware.crypto import p256
+from firmware.crypto.signer import generate
 from firmware.wire import cbor
 from firmware.wire.errors import Refused
 
@@ -53,7 +53,7 @@ def key(folder, nic):
     if exists(path):
         return read_file(path)
     nic.active(True)
-    made = p256.generate(os.urandom)
+    made = generate(os.urandom)
     replace_file(path, made)
     return made
 

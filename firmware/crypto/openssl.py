@@ -13,12 +13,13 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from firmware.crypto.p256 import HALF_N, N
+from firmware.crypto.p256 import N
 
 # Loaded public keys kept at hand: loading costs a tenth of a verification. 4,096 x 2.4 KB (both measured) = 10 MB at
 # most, four times the meters that one gateway is planned for.
 KEY_CACHE_COUNT = 4096
 KEY_FILE_MODE = 0o600
+HALF_N = N >> 1
 
 _CURVE = ec.SECP256R1()
 _PREHASHED = utils.Prehashed(hashes.SHA256())

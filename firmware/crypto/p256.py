@@ -1,4 +1,4 @@
-"""Makes and checks ECDSA signatures on P-256 from integers and SHA-256 alone; the same file on MicroPython and CPython.
+"""Makes verdicts on ECDSA signatures on P-256, and the sums of points that signing wants, from integers alone.
 
 Theory. A point is kept as (X, Y, Z) with x = X/Z^2, y = Y/Z^3 (Jacobian; Z = 0 is the point at infinity), so that
 adding needs no inversion. k*P for a P known beforehand uses a comb (Lim and Lee, CRYPTO '94) with signed digits: k is
@@ -6,26 +6,18 @@ first written as a sum of +-2^i over all i, which any number modulo the odd n ca
 one column picks a point of the table and a sign. Since no digit is 0 and -point costs nothing, a table of 32 points
 does with six rows what 63 did, and every k takes the same doublings and additions. Tables: `comb_2k` for the base
 point, `comb_8k` where it stays in flash, `p256_key.make_table` for keys that come again. Other keys are multiplied in
-non-adjacent form (`p256_key`), G's columns joining the last doublings. Nonces are those of RFC 6979: no random number
-is needed, so none can be bad.
+non-adjacent form (`p256_key`), G's columns joining the last doublings.
 
 Python's integers do not take constant time, and nothing here does. `blind` (a random first Z) unties the intermediate
 values from k; it is no answer to somebody with a probe on the board (docs/signing.md). A secure element behind the
-same interface (`signer.py`) is.
+same interface (`signer.py`) is. The same file runs on MicroPython and CPython.
 """
-
-import hashlib
 
 # SEC 2 section 2.4.2: prime of the field, order of the group, constant b; a = -3.
 P = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
 N = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 B = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-HALF_N = N >> 1
-BITS = 256  # of a scalar
-NOTHING = 255  # a digit that adds nothing; other digits are 2 * (place in the table), + 1 for the negative point
 
-_INNER = int.from_bytes(b"\x36" * 32, "big")
-_OUTER = int.from_bytes(b"\x5c" * 32, "big")
 _base = None  # the base point's comb: what `use_comb` was given, else comb_2k, loaded when it is first needed
 
 
@@ -33,44 +25,6 @@ def use_comb(comb) -> None:
     """Takes another comb of the base point: a module or object with TABLE, ROWS and BLOCKS, such as comb_8k."""
     global _base
     _base = comb
-
-
-def generate(random_bytes) -> bytes:
-    """A private scalar, 32 bytes, out of random_bytes(32); asked again (chance 2^-32) while not in 1..n-1."""
-    while True:
-        d32 = bytes(random_bytes(32))
-        if len(d32) != 32:
-            raise ValueError("random_bytes(32) gives 32 bytes")
-        if 0 < int.from_bytes(d32, "big") < N:
-            return d32
-
-
-def public_key(d32: bytes, blind: int = 1) -> bytes:
-    """The point of a private scalar, uncompressed (SEC 1 section 2.3.3): 0x04, x, y; 65 bytes."""
-    x, y, z = multiply(base_terms(_scalar(d32)), blind)
-    z = invert(z, P)
-    zz = z * z % P
-    return b"\x04" + (x * zz % P).to_bytes(32, "big") + (y * zz * z % P).to_bytes(32, "big")
-
-
-def sign_digest(d32: bytes, h32: bytes, blind: int = 1) -> bytes:
-    """r || s (64 bytes) over a SHA-256 digest; RFC 6979 nonce, s <= n/2. blind: any number in 1..P-1, best a random
-    one; the signature does not depend on it."""
-    d = _scalar(d32)
-    if len(h32) != 32:
-        raise ValueError("a digest has 32 bytes, not %d" % len(h32))
-    h = int.from_bytes(h32, "big") % N
-    nonces = _nonces(d, h)
-    while True:
-        k = next(nonces)
-        x, _, z = multiply(base_terms(k), blind)
-        z = invert(z, P)
-        r = x * z * z % P % N
-        s = invert(k, N) * (h + r * d) % N
-        if r and s:
-            if s > HALF_N:
-                s = N - s
-            return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes = b"") -> bool:
@@ -89,7 +43,7 @@ def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes = b"")
         rows = 2
         while 32 << rows < len(table):
             rows += 1
-        terms.append((_digits(v, rows, -(-BITS // rows)), table, 0))
+        terms.append((_digits(v, rows, -(-256 // rows)), table, 0))
     else:
         from firmware.crypto import p256_key
 
@@ -109,12 +63,6 @@ def is_public_key(public65: bytes) -> bool:
     x = int.from_bytes(public65[1:33], "big")
     y = int.from_bytes(public65[33:], "big")
     return x < P and y < P and (y * y - x * x * x + 3 * x - B) % P == 0
-
-
-def check_public_key(public65: bytes) -> None:
-    """Raises ValueError when it is no uncompressed point on the curve."""
-    if not is_public_key(public65):
-        raise ValueError("a public key is 65 bytes: 0x04, x, y of a point on P-256")
 
 
 def invert(a: int, modulus: int) -> int:
@@ -158,9 +106,10 @@ def add(x, y, z, x2, y2):
 
 
 def multiply(terms, blind: int = 1):
-    """The sum of terms (digits, table, offset of its first point): all of one doubling for each digit of the longest.
+    """The sum of terms (digits, table, offset of its first point); one doubling for each digit of the longest.
 
-    digits: bytes, the highest first. The first point enters with Z = blind.
+    digits: bytes, the highest first: twice the point's place in the table, and 1 more for its negative; 255 adds
+    nothing. The first point enters with Z = blind.
     """
     if not blind % P:
         raise ValueError("blind is a number in 1..P-1")
@@ -173,7 +122,7 @@ def multiply(terms, blind: int = 1):
             x, y, z = double(x, y, z)
         for digits, table, at in terms:
             digit = digits[step]
-            if digit == NOTHING:
+            if digit == 255:
                 continue
             at += digit >> 1 << 6
             x2 = from_bytes(table[at:at + 32], "big")
@@ -196,7 +145,7 @@ def base_terms(k: int) -> list:
         from firmware.crypto import comb_2k
 
         _base = comb_2k
-    steps = -(-BITS // (_base.ROWS * _base.BLOCKS))
+    steps = -(-256 // (_base.ROWS * _base.BLOCKS))
     digits = _digits(k, _base.ROWS, steps * _base.BLOCKS)
     terms = []
     at = len(_base.TABLE)
@@ -227,35 +176,3 @@ def _digits(k: int, rows: int, columns: int) -> bytes:
         else:
             minus = bits ^ ones
     return (places << 1 | minus).to_bytes(columns, "big")
-
-
-def _scalar(d32: bytes) -> int:
-    if len(d32) != 32:
-        raise ValueError("a private scalar has 32 bytes, not %d" % len(d32))
-    d = int.from_bytes(d32, "big")
-    if not 0 < d < N:
-        raise ValueError("a private scalar is in 1..n-1")
-    return d
-
-
-def _hmac(key32: bytes, message: bytes) -> bytes:
-    """HMAC-SHA-256 (RFC 2104) with a key of 32 bytes; boards have no module `hmac`."""
-    key = int.from_bytes(key32, "big")
-    inner = hashlib.sha256((key ^ _INNER).to_bytes(32, "big") + b"\x36" * 32 + message).digest()
-    return hashlib.sha256((key ^ _OUTER).to_bytes(32, "big") + b"\x5c" * 32 + inner).digest()
-
-
-def _nonces(d: int, h: int):
-    """RFC 6979 section 3.2: the candidates for k, in order; the first serves but for a chance of 2^-32."""
-    seed = d.to_bytes(32, "big") + h.to_bytes(32, "big")
-    value, key = b"\x01" * 32, b"\x00" * 32
-    for step in (b"\x00", b"\x01"):
-        key = _hmac(key, value + step + seed)
-        value = _hmac(key, value)
-    while True:
-        value = _hmac(key, value)
-        k = int.from_bytes(value, "big")
-        if 0 < k < N:
-            yield k
-        key = _hmac(key, value + b"\x00")
-        value = _hmac(key, value)

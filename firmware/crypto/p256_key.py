@@ -18,7 +18,7 @@ def make_table(public65: bytes, rows: int = ROWS, columns: int = 0) -> bytes:
     Point i is the key plus, for each row j > 0, 2^(j * columns) * key where bit rows - 1 - j of i is set, minus it
     where it is not. rows: 2 to 7; columns: as few as the scalar's 256 bits need, if not given.
     """
-    columns = columns or -(-p256.BITS // rows)
+    columns = columns or -(-256 // rows)
     x0, y0 = _coordinates(public65)
     x, y, z = x0, y0, 1
     points = []
@@ -52,8 +52,8 @@ def term(v: int, public65: bytes):
     for _ in range(3):
         x, y, z = p256.add(x, y, z, x2, y2)
         points.append((x, y, z * z2 % P))
-    digits = bytearray(b"\xff" * (p256.BITS + 1))
-    for i in range(p256.BITS, -1, -1):
+    digits = bytearray(b"\xff" * 257)  # 255 adds nothing
+    for i in range(256, -1, -1):
         if v & 1:
             digit = v & 15
             if digit < 8:
@@ -67,7 +67,8 @@ def term(v: int, public65: bytes):
 
 
 def _coordinates(public65: bytes):
-    p256.check_public_key(public65)
+    if not p256.is_public_key(public65):
+        raise ValueError("a public key is 65 bytes: 0x04, x, y of a point on P-256")
     return int.from_bytes(public65[1:33], "big"), int.from_bytes(public65[33:], "big")
 
 

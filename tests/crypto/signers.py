@@ -11,7 +11,7 @@ import os
 import sys
 
 from firmware.crypto import p256
-from firmware.crypto.signer import SoftwareSigner
+from firmware.crypto.signer import SoftwareSigner, generate
 from firmware.wire import cose
 
 D32 = hashlib.sha256(b"test key").digest()
@@ -24,7 +24,7 @@ class ElementDouble:
 
     def __init__(self, d32, random_bytes, failures=0):
         self._d = int.from_bytes(d32, "big")
-        self._public65 = p256.public_key(d32)
+        self._public65 = SoftwareSigner(d32).public_key()
         self._random_bytes = random_bytes
         self.failures = failures
 
@@ -38,8 +38,8 @@ class ElementDouble:
             self.failures -= 1
             raise OSError("no answer from the secure element")
         while True:
-            k32 = p256.generate(self._random_bytes)
-            r = int.from_bytes(p256.public_key(k32)[1:33], "big") % p256.N
+            k32 = generate(self._random_bytes)
+            r = int.from_bytes(SoftwareSigner(k32).public_key()[1:33], "big") % p256.N
             s = p256.invert(int.from_bytes(k32, "big"), p256.N) * (int.from_bytes(h32, "big") + r * self._d) % p256.N
             if r and s:
                 return r.to_bytes(32, "big") + s.to_bytes(32, "big")

@@ -15,6 +15,7 @@ import time
 
 from firmware.crypto import comb_2k, comb_8k, p256, p256_key
 from firmware.crypto.known import KnownKeys
+from firmware.crypto.signer import SoftwareSigner
 from firmware.wire import certificate, cose
 from tests.crypto import yardsticks
 
@@ -34,7 +35,6 @@ SCALARS = 50  # of which the reductions are counted
 CHAIN_ID = bytes(32)
 D32 = hashlib.sha256(b"test key 0").digest()
 H32 = hashlib.sha256(b"message").digest()
-D, H = int.from_bytes(D32, "big"), int.from_bytes(H32, "big")
 
 
 class Counting:
@@ -64,15 +64,15 @@ def reductions(comb):
     return counts
 
 
-def signing(comb):
+def signing(signer, comb):
     def sign():
         p256.use_comb(comb)
-        return p256.sign_digest(D32, H32)
+        return signer.sign_digest(H32)
     return sign
 
 
-def verifying(comb, table):
-    public65, sig64 = p256.public_key(D32), p256.sign_digest(D32, H32)
+def verifying(signer, comb, table):
+    public65, sig64 = signer.public_key(), signer.sign_digest(H32)
 
     def verify():
         p256.use_comb(comb)
@@ -84,14 +84,14 @@ def verifying(comb, table):
 
 def certifying():
     """A certificate of three of four, taken apart and checked as a light node does, every key with its comb."""
-    scalars = [hashlib.sha256(b"test key %d" % i).digest() for i in range(4)]
-    members = [certificate.Member(bytes([i]) * 8, p256.public_key(scalars[i]), bytes(32)) for i in range(4)]
+    signers = [SoftwareSigner(hashlib.sha256(b"test key %d" % i).digest()) for i in range(4)]
+    members = [certificate.Member(bytes([i]) * 8, signers[i].public_key(), bytes(32)) for i in range(4)]
     top = bytes(76) + (7).to_bytes(4, "big")
     vote = certificate.vote_payload(0, "trade", 7, hashlib.sha256(top).digest())
     digest = cose.digest(vote, "header", CHAIN_ID)
     data = certificate.encode(certificate.Certificate(
         0, "trade", 7, hashlib.sha256(top).digest(), (0, 2, 3),
-        [p256.sign_digest(scalars[i], digest) for i in (0, 2, 3)]))
+        [signers[i].sign_digest(digest) for i in (0, 2, 3)]))
     known = KnownKeys(4)
 
     def check():
@@ -104,15 +104,17 @@ def certifying():
 
 def main(rounds, has_yardsticks):
     p256.use_comb(comb_2k)
-    public65, expected = p256.public_key(D32), p256.sign_digest(D32, H32)
+    signer = SoftwareSigner(D32)
+    public65, expected = signer.public_key(), signer.sign_digest(H32)
     table = p256_key.make_table(public65)
-    work = [("sign 2k", signing(comb_2k), 24), ("sign 8k", signing(comb_8k), 32),
-            ("verify known", verifying(comb_2k, table), 16), ("verify known 8k", verifying(comb_8k, table), 16),
-            ("verify any", verifying(comb_2k, b""), 8), ("certificate", certifying(), 6),
+    work = [("sign 2k", signing(signer, comb_2k), 24), ("sign 8k", signing(signer, comb_8k), 32),
+            ("verify known", verifying(signer, comb_2k, table), 16),
+            ("verify known 8k", verifying(signer, comb_8k, table), 16),
+            ("verify any", verifying(signer, comb_2k, b""), 8), ("certificate", certifying(), 6),
             ("make comb", lambda: p256_key.make_table(public65), 8),
-            ("jacobian sign", lambda: yardsticks.sign(D, H, yardsticks.jacobian), 8)]
+            ("jacobian sign", lambda: yardsticks.sign(signer, H32, yardsticks.jacobian), 8)]
     if has_yardsticks:
-        work.append(("naive sign", lambda: yardsticks.sign(D, H, yardsticks.naive), 1))
+        work.append(("naive sign", lambda: yardsticks.sign(signer, H32, yardsticks.naive), 1))
     print("reductions 2k:", max(reductions(comb_2k)))
     print("reductions 8k:", max(reductions(comb_8k)))
     for name, one, _ in work:

@@ -23,8 +23,8 @@ import paho.mqtt.client as mqtt
 from deploy import broker, certificates, provision
 from deploy.flash import agent, layout, settings
 from firmware import boot
-from firmware.crypto import p256
 from firmware.crypto.openssl import OpenSSLSigner
+from firmware.crypto.signer import generate
 from firmware.wire import cbor, cose, identity, seal, topics
 from tests import needs
 from tests.firmware.live import process, wait_for
@@ -129,7 +129,7 @@ class Board:
         (self.home / "flash").mkdir(parents=True)
         (self.home / "vfs").mkdir()
         (self.home / "none").mkdir()
-        self.key = p256.generate(__import__("os").urandom)
+        self.key = generate(__import__("os").urandom)
         self.signer = OpenSSLSigner.from_scalar(self.key)
         self.kid = identity.kid_of(self.signer.public_key())
         self.starts: list[tuple[int, str]] = []

@@ -38,7 +38,7 @@ for scalar in SCALARS:
         line("one bit off", p256.verify_digest(public65, h32, bytes(bad)))
         line("known, one bit off", known.verify_digest(public65, h32, bytes(bad)))
     p256.use_comb(comb_8k)
-    line("large comb", p256.public_key(d32) + p256.sign_digest(d32, h32))
+    line("large comb", SoftwareSigner(d32).public_key() + signer.sign_digest(h32))
     line("verified", p256.verify_digest(public65, h32, sig64))
     p256.use_comb(comb_2k)
 for h in (0, p256.N - 1, p256.N, (1 << 256) - 1):
