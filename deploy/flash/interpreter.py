@@ -61,9 +61,6 @@ def read(path: Path, sha256: str) -> Interpreter:
                          "the .app-bin of an update")
     bootloader = data[:_image_bytes(path, data[:table_at], "boot loader")]
     application = data[app_at:app_at + _image_bytes(path, data[app_at:], "application")]
-    if len(application) > layout.INTERPRETER_BYTES:
-        raise FlashError(f"{path}: its application has {len(application)} bytes and there is room for "
-                         f"{layout.INTERPRETER_BYTES}: take MicroPython's build \"with support for OTA\"")
     return Interpreter(chip, bootloader, application, digest)
 
 

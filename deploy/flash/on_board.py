@@ -12,7 +12,7 @@ from deploy.flash.errors import FlashError
 MARK = "gridseal:"
 _SPKI_HEAD = "3059301306072a8648ce3d020106082a8648ce3d030107034200"  # SubjectPublicKeyInfo of P-256, before the point
 _PROBE = """
-import os, sys, json, hashlib, binascii
+import os, sys, gc, json, hashlib, binascii, vfs
 def digest(name):
     hasher, chunk = hashlib.sha256(), bytearray(512)
     with open(name, "rb") as file:
@@ -21,7 +21,9 @@ def digest(name):
             hasher.update(memoryview(chunk)[:got])
             got = file.readinto(chunk)
     return binascii.hexlify(hasher.digest()).decode()
-found = {"version": ".".join([str(part) for part in sys.implementation[1][:3]]), "files": None}
+gc.collect()
+found = {"version": ".".join([str(part) for part in sys.implementation[1][:3]]), "files": None, "free": gc.mem_free(),
+         "maps_code": hasattr(vfs, "VfsRom") and hasattr(vfs, "rom_ioctl")}
 try:
     names = os.listdir("/")
     found["has_key"] = "key.bin" in names
@@ -37,13 +39,14 @@ starter.mount(Partition.find(Partition.TYPE_DATA, label=starter.LABEL)[0], 0, vf
 from firmware.board import tls_key
 """
 _ENROL = _MOUNT + """
+from network import WLAN
 from firmware.board import esp32_enrol
 record = starter.load(starter.NAME)
 if record:
     record[starter.SLOT], record[starter.IS_CONFIRMED], record[starter.TRIES] = 0, True, 0
     record[starter.COUNTERS] = COUNTER
     starter.save(starter.NAME, record)
-point = tls_key.public("")
+point = tls_key.public("", WLAN(WLAN.IF_STA))
 spki = hashlib.sha256(bytes.fromhex(SPKI_HEAD) + point).digest()
 message = esp32_enrol.request("", spki, AREA, MODEL)
 print(MARK, json.dumps([point.hex(), message.hex()]))

@@ -19,6 +19,7 @@ from deploy.flash import agent, interpreter, layout, on_board, request, settings
 from deploy.flash.errors import FlashError
 from firmware import update
 from firmware.planning import bus as planned
+from firmware.planning import journal as planned_journal
 from firmware.wire import cbor, cose
 
 Say = Callable[[str], None]
@@ -51,6 +52,7 @@ class Flashing:
         self._start_s = time.monotonic()
         self._say_line = say
         self._wrote: list[str] = []
+        self._parts: list[layout.Part] = []
 
     def run(self) -> Result:
         """All of it; FlashError, or BadConfig for what no board could keep up with, says what stands in the way."""
@@ -88,10 +90,17 @@ class Flashing:
             raise FlashError(f"{self._board.port}: this board is an {found.chip}, and the file of --firmware is for an "
                              f"{firmware.chip.name}. Nothing was written")
         try:
-            layout.layout(found.flash_bytes)
+            self._parts = layout.layout(found.flash_bytes)
         except ValueError as error:
             raise FlashError(f"{self._board.port}: {error}. Nothing was written") from error
-        self._say(f"{found.chip} with {found.flash_bytes >> 20} MiB of flash")
+        room = layout.named(self._parts, "ota_0").size
+        if firmware is not None and len(firmware.application) > room:
+            raise FlashError(f"{self._board.port}: the file's application has {len(firmware.application)} bytes, and a "
+                             f"flash of {found.flash_bytes >> 20} MiB has room for {room}: take MicroPython's build "
+                             '"with support for OTA", or a board with 8 MiB. Nothing was written')
+        journal = layout.named(self._parts, "journal")
+        self._say(f"{found.chip} with {found.flash_bytes >> 20} MiB of flash; "
+                  + planned_journal.describe(self._order.settings.config, journal.size))
         return found
 
     def _compile(self) -> agent.Files:
@@ -102,7 +111,7 @@ class Flashing:
         return files
 
     def _write_flash(self, found: tools.Found, slot: bytes, work: Path) -> None:
-        table = layout.make_table(layout.layout(found.flash_bytes))
+        table = layout.make_table(self._parts)
         firmware = self._order.firmware
         if self._board.read(layout.TABLE_AT, layout.TABLE_BYTES, work / "table") != table:
             if firmware is None:
@@ -110,7 +119,7 @@ class Flashing:
                                  "MicroPython's file with --firmware FILE --sha256 HASH. Nothing was written")
             self._say("a new board: erases what was in its file system and journal")
             self._erase_settings(found)
-        pieces = {"agent": (layout.SLOTS_AT, slot)}
+        pieces = {"agent": (layout.named(self._parts, "romfs").offset, slot)}
         if firmware is not None:
             pieces = {"boot loader": (firmware.chip.bootloader_at, firmware.bootloader),
                       "partition table": (layout.TABLE_AT, table),
@@ -127,7 +136,7 @@ class Flashing:
         self._say("verified; written: " + (", ".join(self._wrote) or "nothing, all of it was there"))
 
     def _erase_settings(self, found: tools.Found) -> None:
-        first = next(part.offset for part in layout.layout(found.flash_bytes) if part.label == "vfs")
+        first = layout.named(self._parts, "vfs").offset
         self._board.erase(first, found.flash_bytes - first)
 
     def _write_files(self, found: tools.Found, work: Path) -> None:
@@ -142,6 +151,9 @@ class Flashing:
             if there["files"] is None:
                 raise FlashError(f"{self._board.port}: the board's file system cannot be made")
         self._say(f"MicroPython {there['version']} answers" + (", with a key" if there["has_key"] else ""))
+        if not there["maps_code"]:
+            self._say(f"it does not map code from flash (MICROPY_VFS_ROM): code goes to RAM, {there['free'] >> 10} KiB "
+                      "are free; a board without PSRAM has too little (docs/HARDWARE.md)")
         if self._order.settings.is_approved:
             wanted["main.py"] = main  # the last to come
         fresh = {name: data for name, data in wanted.items()

@@ -17,14 +17,15 @@ _HEAD, _CURVE = b"\x30\x77\x02\x01\x01\x04\x20", b"\xa0\x0a\x06\x08\x2a\x86\x48\
 _LINE = 64
 
 
-def public(folder):
-    """Returns the 65 bytes of the public key; makes the key where there is none."""
+def public(folder, nic):
+    """Returns the 65 bytes of the public key; makes the key where there is none. nic: the radio, switched on before
+    random numbers are drawn (esp32_start.key says why)."""
     path = folder + "/" + NAME
     if not exists(path):
-        scalar = 0
-        while not 0 < scalar < ORDER:
+        nic.active(True)
+        secret = bytes(32)
+        while not 0 < int.from_bytes(secret, "big") < ORDER:
             secret = os.urandom(32)
-            scalar = int.from_bytes(secret, "big")
         replace_file(path, _pem(_HEAD + secret + _CURVE + SoftwareSigner(secret, os.urandom).public_key()))
     return _signer(path).public_key()
 

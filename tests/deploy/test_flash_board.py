@@ -183,7 +183,7 @@ def test_what_must_not_be_written_is_refused_before_anything_is(home: Path, tmp_
         assert f"SHA-256 is {digest}, expected {'0' * 64}" in refused(tmp_path / "port", "firmware.bin", "0" * 64)
         assert "this board is an ESP32, and the file of --firmware is for an ESP32-S3" in refused(tmp_path / "port",
                                                                                                  "s3.bin", s3)
-        assert "with support for OTA" in refused(tmp_path / "port", "large.bin", large)
+        assert "a flash of 4 MiB has room for 1572864" in refused(tmp_path / "port", "large.bin", large)
         assert "take the .bin for a first flash" in refused(tmp_path / "port", "app.bin")
         assert "application" in refused(tmp_path / "port", "cut.bin")
         assert "no image for an ESP32" in refused(tmp_path / "port", "text.bin")

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "sim_hardware/README.md", "docs/security-device.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "sim_hardware/README.md", "docs/security-device.md", "docs/HARDWARE.md",
+             "docs/simulated-board.md")
 ROOMS = ("firmware", "gateway", "sim_hardware", "deploy", "tests")
 
 
@@ -44,7 +45,8 @@ def test_every_command_has_help_with_an_example() -> None:
                   ["enroll", "approve"], ["enroll", "revoke"], ["enroll", "list"], ["meter", "run"], ["meter", "check"],
                   ["meter", "read"], ["meter", "scan"], ["meter", "types"],
                   ["proof", "export"], ["verify", "proof"], ["verify", "seal"],
-                  ["verify", "header"], ["audit"], ["sim", "meter"], ["sim", "security-device"],
+                  ["verify", "header"], ["audit"], ["sim", "meter"], ["sim", "security-device"], ["sim", "board"],
+                  ["flash"],
                   ["device", "certify"], ["device", "endorse"], ["device", "check"], ["device", "history"]):
         done = subprocess.run([sys.executable, "-P", "-m", "deploy.cli", *words, "--help"], cwd=ROOT,
                               capture_output=True, text=True, timeout=60,
