@@ -187,6 +187,7 @@ class GatewayConfig(NamedTuple):
     ack_interval_s: int
     transfer_after: int
     database: str
+    scrub_s: int
     devices: tuple[DeviceConfig, ...] = ()
 
 
@@ -208,6 +209,8 @@ GATEWAY = Table({
     # blocks that this replica may lack and still fetch and execute one by one (some 10 minutes); of more it takes the
     # state alone, and keeps blocks from there on
     "transfer_after": whole(0, 1 << 32, 100_000),
+    # rest between two passes through all records, looking for damage
+    "scrub_s": whole(1, 30 * 86_400, 21_600),
     # "": SQLite in the data folder, as on a Pi; a server is for those who keep many gateways on one
     "database": Key('the address of a PostgreSQL database, "postgresql://..."',
                     lambda value: isinstance(value, str) and value.startswith(("postgresql://", "postgres://")), ""),

@@ -43,7 +43,8 @@ from gateway.ingest.mqtt import Brokers, TlsFiles
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.votes import VoteLog
 from gateway.member import Member
-from gateway.stores import Stores
+from gateway.scrub import Scrub
+from gateway.stores import ReaderThread, Stores
 from gateway.transport import Mesh, Transport
 
 logger = logging.getLogger("gridseal.node")
@@ -166,7 +167,8 @@ class Node:
             "replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
-                      votes_written=self.driver.commits, alarms_raised=self.alarms.raised())
+                      votes_written=self.driver.commits, alarms_raised=self.alarms.raised(),
+                      scrub=self.scrub.status())
         return result
 
     def is_ready(self) -> bool:
@@ -293,9 +295,14 @@ class Node:
             self.votes.close()
 
     def _start_fetching(self) -> None:
+        scrubbed = ReaderThread(self._config.data, "scrub")
+        self._closers.append(scrubbed.close)
+        self.scrub = Scrub(scrubbed, self.ledger, self.driver.in_ledger, self.duties.exchange.blocks,
+                           self.transport.connected, self.duties.missing.lacks, self.driver.alarm)
         missing, loop = self.duties.missing, asyncio.get_running_loop()
         top = {channel: height for channel, height, _ in self.ledger.stand().heads}
         work = [missing.remember(top), missing.keep_readings()]
+        work.append(self.scrub.run(self._config.scrub_s))
         work += [missing.keep_certificates(channel, self.driver.certified) for channel in self.ledger.channels]
         self._tasks += [loop.create_task(one) for one in work]
         for task in self._tasks:

@@ -138,6 +138,10 @@ class Blocks:
             self._wholes.popitem(last=False)
         return whole
 
+    def forget_block(self, key: int) -> None:
+        """The block's record was made again: what is kept of it in memory goes."""
+        self._wholes.pop(key, None)
+
     def header(self, channel: str, height: int) -> bytes | None:
         """The 80 bytes of a header, or None."""
         if height == 0:
@@ -176,7 +180,13 @@ class Blocks:
         """Heights whose certificate is missing here among the newest `limit`; after a power cut some may be."""
         top = self.height(channel)
         return [height for height in range(max(self.base_height(channel) + 1, top - limit + 1), top + 1)
-                if self.certificate(channel, height) is None]
+                if not self._is_certified(channel, height)]
+
+    def _is_certified(self, channel: str, height: int) -> bool:
+        try:
+            return self.certificate(channel, height) is not None
+        except Damaged:
+            return False  # as good as none: another one is asked for
 
     # Registry.
 

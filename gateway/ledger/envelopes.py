@@ -116,6 +116,14 @@ class Envelopes:
         if item is not None:
             self._store.delete("envelopes", item.key)
 
+    def drop_key(self, key: int) -> bool:
+        """The same by the envelope's key; False where it does not wait."""
+        for item in self._pending.values():
+            if item.key == key:
+                self.drop(item.payload_hash)
+                return True
+        return False
+
     def drop_overtaken(self, kid: bytes, point: int, height: int) -> None:
         """Removes what waits on a chain up to `height`, where the chain stands now: the losing side of a fork."""
         heap = self._of_chain.get((kid, point), [])

@@ -83,11 +83,14 @@ def _record_at(reader: Reader, number: int, chain: records.Chain, serial: int) -
         place = reader.link(place).before
     if reader.base.serial and (not place.leaf or reader.serial_of(place) <= reader.base.serial):
         return reader.store.get("bases", number)
-    if not place.leaf:
-        return None
+    return record_after(reader, place) if place.leaf else None
+
+
+def record_after(reader: Reader, place: records.Place) -> bytes:
+    """A chain's record after its seal that stands there."""
     found, link = reader.seal(place), reader.link(place)
     if found is None:
-        raise Damaged(f"chain {number}", "a seal", None)
+        raise Damaged(f"chain {link.chain}", "a seal", None)
     fields = found.seal
     last_ms, import_wh, export_wh = link.kept or (fields.last_ms, fields.import_wh, fields.export_wh)
     marks = found.code - MARKED if found.code >= MARKED else 0

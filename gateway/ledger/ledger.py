@@ -169,7 +169,7 @@ class Ledger(Reader):
         if header is None or found.header_hash != header_codec.hash_of(header):
             raise ValueError(f"a certificate of another block than {channel} {height}")
         key = records.block_key(self._channel(channel), height)
-        if self.store.get("certificates", key) is None:
+        if not self._is_certified(channel, height):
             with self.store.writing(is_durable=False):
                 self.store.put("certificates", key, certificate)
 
@@ -212,6 +212,14 @@ class Ledger(Reader):
         item = self._envelopes.find(payload_hash)
         return super().envelope_of(payload_hash) if item is None else seal.encode_envelope(
             *self._envelopes.readings(item))
+
+    def give_up_pending(self, key: int) -> bool:
+        """Forgets the waiting envelope of that key, which cannot be read any more; False where none waits."""
+        with self._writing():
+            return self._envelopes.drop_key(key)
+
+    def chain_numbered(self, number: int) -> Chain:
+        return self._chains[number]
 
     # Proofs and checks.
 

@@ -257,6 +257,10 @@ class Reader(Witnessed):
             raise Damaged(f"table blocks, height {self._height_of(place)}", "a link", None)
         return link
 
+    def chain_number(self, kid: bytes, point: int) -> int:
+        """The number of a chain of seals, 0 where there is none."""
+        return self._chain_of(kid, point)[0]
+
     def _chain_of(self, kid: bytes, point: int) -> tuple[int, Chain | None]:
         for number, chain in self._chains_of_point(point):
             if chain.kid == kid:

@@ -236,6 +236,11 @@ def step_key(chain: int, number: int) -> int:
     return chain << 32 | number
 
 
+def step_of_key(key: int) -> tuple[int, int]:
+    """(chain, number) of a step's key."""
+    return key >> 32, key & 0xFFFFFFFF
+
+
 def block_key(channel: int, height: int) -> int:
     """The key of a block: `channel` by its index in the genesis."""
     return channel << CHANNEL_SHIFT | height

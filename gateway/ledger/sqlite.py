@@ -108,8 +108,11 @@ class SqliteStore:
         with self._reported(table, first):
             rows = self._db.execute(f"SELECT key, record, mark FROM {known(table)} {where} ORDER BY key {order}",
                                     () if first is None else (first,))
-            while (row := rows.fetchone()) is not None:
-                yield row[0], checked(table, row[0], row[1], row[2])
+            try:
+                while (row := rows.fetchone()) is not None:
+                    yield row[0], checked(table, row[0], row[1], row[2])
+            finally:
+                rows.close()  # a statement left standing would hold its reader to an old view for ever
 
     def last_key(self, table: str) -> int:
         """The highest key of a numbered table, 0 when it is empty."""

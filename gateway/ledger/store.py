@@ -112,5 +112,5 @@ def mark_of(table: str, key: Key, record: bytes) -> int:
 def checked(table: str, key: Key, record: object, mark: object) -> bytes:
     """The record, or Damaged when its checksum says otherwise."""
     if not isinstance(record, bytes) or mark_of(table, key, record) != mark:
-        raise Damaged(place_of(table, key), "the checksum", mark)
+        raise Damaged(place_of(table, key), "the checksum", mark, table, key)
     return record
