@@ -178,6 +178,16 @@ def test_mpremote_copies_files_and_they_stay(prompt: tuple[Board, list[str], Pat
     assert done.returncode == 0 and "sub" not in done.stdout.splitlines()[-1]
 
 
+def test_mpremote_mounts_a_folder_and_runs_from_it(prompt: tuple[Board, list[str], Path]) -> None:
+    """The board reads a module from this computer, over the same line, while code runs on it."""
+    _, words, folder = prompt
+    (folder / "there.py").write_text("def answer():\n    return 41\n")
+    (folder / "mounted.py").write_text("import there, os\nprint(there.answer() + 1, os.getcwd(), len(os.listdir()))\n")
+    done = tool("mpremote", *words, "mount", str(folder), "run", str(folder / "mounted.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"42 /remote {len(list(folder.iterdir()))}" in done.stdout
+
+
 def test_loader_and_prompt_share_one_port(prompt: tuple[Board, list[str], Path]) -> None:
     _, words, _ = prompt
     for _ in range(2):

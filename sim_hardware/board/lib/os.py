@@ -23,8 +23,6 @@ def _as_on_a_board(function):
     def wrapped(*words, **named):
         if is_damaged:
             raise OSError(19)  # ENODEV
-        if words and words[0] == "":  # the folder we are in
-            words = (getcwd(),) + words[1:]  # noqa: F405
         try:
             return function(*words, **named)
         except OSError as error:
@@ -32,10 +30,16 @@ def _as_on_a_board(function):
     return wrapped
 
 
+def stat(path):
+    return _stat(path or getcwd())  # noqa: F405
+
+
 def ilistdir(folder=""):
     at_root = (folder or getcwd()) == "/"  # noqa: F405
-    for entry in _entries(folder):
-        if not at_root or entry[0] not in HIDDEN:
+    for entry in list(_entries(folder)):  # all of them first: a mounted folder answers one question at a time
+        if len(entry) > 3:
+            yield entry
+        elif not at_root or entry[0] not in HIDDEN:
             yield entry[0], entry[1], entry[2], stat(folder + "/" + entry[0] if folder else entry[0])[6]
 
 
@@ -44,7 +48,7 @@ def listdir(folder=""):
 
 
 _entries = _as_on_a_board(uos.ilistdir)
-stat, remove, rename, mkdir, rmdir, chdir, statvfs = [
+_stat, remove, rename, mkdir, rmdir, chdir, statvfs = [
     _as_on_a_board(getattr(uos, name)) for name in ("stat", "remove", "rename", "mkdir", "rmdir", "chdir", "statvfs")]
 unlink = remove
 builtins.open = _as_on_a_board(builtins.open)
