@@ -144,9 +144,7 @@ class Outbox:
         count = 0
         for sealed in self.items:
             if sealed.point == point and first <= sealed.height <= last:
-                if sealed.state == SENT:
-                    sealed.state = WAITING
-                    self.resent += 1
+                self._wait_again(sealed)
                 count += 1
         return count
 
@@ -165,7 +163,7 @@ class Outbox:
             if sealed.point not in oldest:
                 oldest[sealed.point] = sealed
         stale = [oldest[point] for point in oldest
-                 if oldest[point].state == SENT and wait_ms >= oldest[point].sent_ms + self._silence_ms]
+                 if oldest[point].state != WAITING and wait_ms >= oldest[point].sent_ms + self._silence_ms]
         if not stale:
             return 0
         self._quiet_since_ms = wait_ms
@@ -173,9 +171,16 @@ class Outbox:
         if self.silences % _CHANGE_AFTER == 0:
             return 2
         for sealed in stale:
+            self._wait_again(sealed)
+        return 1
+
+    def _wait_again(self, sealed):
+        """Also of one that the broker never said to have taken: a connection can stand and lose a message."""
+        if sealed.state != WAITING:
+            if sealed.state == IN_FLIGHT:
+                self._in_flight -= 1
             sealed.state = WAITING
             self.resent += 1
-        return 1
 
     def _patience_ms(self):
         return min(self._silence_ms << min(self.silences // _CHANGE_AFTER, 10), _SILENCE_MAX_MS)
