@@ -37,10 +37,15 @@ def stat(path):
 def ilistdir(folder=""):
     at_root = (folder or getcwd()) == "/"  # noqa: F405
     for entry in list(_entries(folder)):  # all of them first: a mounted folder answers one question at a time
-        if len(entry) > 3:
-            yield entry
-        elif not at_root or entry[0] not in HIDDEN:
-            yield entry[0], entry[1], entry[2], stat(folder + "/" + entry[0] if folder else entry[0])[6]
+        if not at_root or entry[0] not in HIDDEN:
+            yield entry if len(entry) > 3 else entry + (_size(folder, entry[0]),)
+
+
+def _size(folder, name):
+    try:
+        return stat(folder + "/" + name if folder else name)[6]
+    except OSError:  # a link that leads out of a mounted folder
+        return 0
 
 
 def listdir(folder=""):
