@@ -41,15 +41,17 @@ from firmware.board import tls_key
 _ENROL = _MOUNT + """
 from network import WLAN
 from firmware.board import esp32_enrol
-record = starter.load(starter.NAME)
+record, updated = starter.load(starter.NAME), None
 if record:
+    if record[starter.SLOT] == 1:
+        updated = record[starter.COUNTERS + 1]
     record[starter.SLOT], record[starter.IS_CONFIRMED], record[starter.TRIES] = 0, True, 0
     record[starter.COUNTERS] = COUNTER
     starter.save(starter.NAME, record)
 point = tls_key.public("", WLAN(WLAN.IF_STA))
 spki = hashlib.sha256(bytes.fromhex(SPKI_HEAD) + point).digest()
 message = esp32_enrol.request("", spki, AREA, MODEL)
-print(MARK, json.dumps([point.hex(), message.hex()]))
+print(MARK, json.dumps([point.hex(), message.hex(), updated]))
 """
 _SIGN = _MOUNT + """
 print(MARK, json.dumps(tls_key.sign("", bytes.fromhex(DIGEST)).hex()))
@@ -62,7 +64,8 @@ def probe(names: list[str]) -> str:
 
 
 def enrol(area: str, model: str, counter: int) -> str:
-    """Code that puts slot a into the boot record, makes both keys where there are none, and asks to be enrolled."""
+    """Code that puts slot a into the boot record, makes both keys where there are none, and asks to be enrolled; it
+    gives TLS key, request, and the version's number where the board ran one that had come by an update, else null."""
     return _with(_ENROL, AREA=area, MODEL=model, SPKI_HEAD=_SPKI_HEAD, COUNTER=counter)
 
 

@@ -175,8 +175,11 @@ class Flashing:
         self._say("asks the board for its keys' public halves and its signed request")
         known = self._order.settings
         code = on_board.enrol(known.config.area, model, self._order.counter)
-        point, message = (bytes.fromhex(text) for text in on_board.read(self._board.run(code)))
-        asked = request.check(point, message, known.files[settings.GENESIS])
+        point, message, updated = on_board.read(self._board.run(code))
+        if updated is not None:
+            self._say(f"the board ran version {updated}, which had come by an update; from now on it runs this "
+                      "computer's, and takes newer ones only")
+        asked = request.check(bytes.fromhex(point), bytes.fromhex(message), known.files[settings.GENESIS])
         signature = bytes.fromhex(on_board.read(self._board.run(on_board.sign(request.digest_of(asked)))))
         (known.folder / "request.cbor").write_bytes(request.encode(asked, signature))
         self._say(f"device {asked.kid.hex()}; its request is in {known.folder / 'request.cbor'}")

@@ -23,6 +23,7 @@ import pytest
 
 from deploy import certificates, cli, provision
 from deploy.flash import agent, layout
+from firmware import boot
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import cbor, genesis, identity, transaction
 from gateway.ledger.reader import Reader
@@ -209,6 +210,27 @@ def test_a_damaged_file_system_is_made_anew(home: Path, tmp_path: Path, capsys: 
         assert code == 0 and "the file system cannot be read" in said
     check_whole(Flashed(tmp_path / "flash.bin", tmp_path / "found"), home, second)
     assert second["kid"] != first["kid"]  # the key went with it
+
+
+def test_a_board_that_ran_an_update_goes_back_to_the_first_slot(home: Path, tmp_path: Path,
+                                                               capsys: pytest.CaptureFixture[str]) -> None:
+    digest = write_firmware(tmp_path / "firmware.bin")
+    record = boot.fresh(True, True)
+    boot.switch(record, 1, 9, boot.BUS)
+    boot.confirm(record)
+    (tmp_path / "boot.cbor").write_bytes(boot.encode(record))
+    capsys.readouterr()
+    with plugged(tmp_path / "flash.bin", tmp_path / "port"):
+        code, _, said = flash(capsys, tmp_path / "port", "--config", str(home), "--area-folder", str(tmp_path / "area"),
+                              "--firmware", str(tmp_path / "firmware.bin"), "--sha256", digest)
+        assert code == 0 and "by an update" not in said, said
+        done = tool("mpremote", "connect", str(tmp_path / "port"), "fs", "cp", str(tmp_path / "boot.cbor"), ":")
+        assert done.returncode == 0, done.stderr
+        code, _, said = flash(capsys, tmp_path / "port", "--config", str(home), "--counter", "3")
+        assert code == 0 and "the board ran version 9" in said
+    found = boot.decode(Flashed(tmp_path / "flash.bin", tmp_path / "found").files["boot.cbor"])
+    assert found is not None and found[boot.SLOT] == 0 and found[boot.IS_CONFIRMED] is True
+    assert (found[boot.COUNTERS], found[boot.HIGHEST]) == (3, 9)  # older versions are refused as before
 
 
 @pytest.mark.slow
