@@ -8,8 +8,8 @@ are given up only for an ack that the light node has proven. When overflow or da
 used twice: the point starts a new run with the next height, says how many heights are lost, and seals what readings are
 left once more.
 
-What is needed at times only (polling.py, answers.py, envelopes.py, losses.py, report.py, recovery.py) is imported by
-the function that needs it, so that a board can drop it afterwards.
+What is needed at times only (polling.py, answers.py, headers.py, envelopes.py, losses.py, report.py, recovery.py) is
+imported by the function that needs it, so that a board can drop it afterwards.
 
 The journal is only read here; whoever obeys the duties writes it, each call's duties left to right and before the next
 call. Records get consecutive numbers, so the agent knows each record's number as it asks for it.
@@ -166,15 +166,15 @@ class Agent:
 
     def on_witness_published(self, height):
         """The broker has taken the signature under the header of that height."""
-        from firmware import answers
+        from firmware import headers
 
-        return answers.on_witness_published(self, height)
+        return headers.on_witness_published(self, height)
 
     def on_header(self, data, now_s, wait_ms):
         """Takes the bytes of the header topic, as `on_ack`; the first header of a witness interval is signed."""
-        from firmware import answers
+        from firmware import headers
 
-        return answers.on_header(self, data, now_s, wait_ms)
+        return headers.on_header(self, data, now_s, wait_ms)
 
     def on_ack(self, data, now_s, wait_ms):
         """Takes the bytes of the `ack` topic; now_s: Unix seconds or None while the clock is not synchronised."""
@@ -198,9 +198,9 @@ class Agent:
 
     def witness(self):
         """Returns (topic, bytes, height) of a Witness duty; None when nothing is to be signed any more."""
-        from firmware import answers
+        from firmware import headers
 
-        return answers.witness_message(self)
+        return headers.witness_message(self)
 
     def status(self, wait_ms):
         """Returns what a person wants to know, as a plain dict."""

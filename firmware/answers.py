@@ -1,12 +1,12 @@
-"""Makes duties out of what the gateways say (headers, acks, advice), and the signatures that answer headers.
+"""Makes duties out of acks: what they prove is trimmed, what they ask for is sent again.
 
-Functions over an agent.Agent. A board loads this module when a message comes, and drops it again.
+Functions over an agent.Agent. A board loads this module when an ack comes, and drops it again.
 """
 
-from firmware import envelopes, records
-from firmware.agent import SaveTrust, Trim, Witness
+from firmware import headers, records
+from firmware.agent import Trim
 from firmware.wire import ack as ack_codec
-from firmware.wire import cose, merkle, topics, witness
+from firmware.wire import merkle
 from firmware.wire.errors import Refused
 
 HINTS = {  # what to do about a refusal that does not go away by itself
@@ -18,39 +18,6 @@ HINTS = {  # what to do about a refusal that does not go away by itself
     "fork": ": this key has signed another seal for that height. Where the data folder was lost, restored or copied, a "
             "new key takes over (enroll replace)",
 }
-# A wait between two headers of one witness interval that are checked: acks bring headers as well, and a certificate
-# of three signatures keeps an ESP32 busy for seconds.
-FOLLOW_MS = 10000
-
-
-def on_header(agent, data, now_s, wait_ms):
-    """Takes the bytes of the header topic, as `on_ack`; the first header of a witness interval is signed."""
-    try:
-        found = witness.decode_header_message(data)
-        is_first = agent.light.may_witness(found.header)
-        pair = agent.light.pair_at(witness.height_of(found.header))
-        if pair is None or pair[0] != found.header:
-            is_due = agent.followed_ms is None or wait_ms >= agent.followed_ms + FOLLOW_MS
-            if pair is None and not is_first and not is_due:
-                return agent.take()
-            agent.followed_ms = wait_ms
-            _follow(agent, found.header, found.certificate, now_s)
-            pair = (found.header, found.certificate)
-        if is_first:
-            _witness(agent, pair)
-    except Refused as refused:
-        agent.counts["bad_headers"] += 1
-        text = "a header was not taken: %s" % refused
-        if agent.last_error != text:
-            agent.alarm(text)
-    return agent.take()
-
-
-def on_witness_published(agent, height):
-    """The broker has taken the signature under the header of that height."""
-    if agent.light.witnessed is not None and witness.height_of(agent.light.witnessed[0]) == height:
-        agent.is_witness_due = False
-    return agent.take()
 
 
 def on_ack(agent, data, now_s, wait_ms):
@@ -59,7 +26,7 @@ def on_ack(agent, data, now_s, wait_ms):
     try:
         found = ack_codec.decode(data)
         if found.header:
-            header = _follow(agent, found.header, found.certificate, now_s)
+            header = headers.follow(agent, found.header, found.certificate, now_s)
             for proof in found.proofs:
                 _try_proof(agent, header, proof, wait_ms)
         _take_advice(agent, found)
@@ -68,41 +35,6 @@ def on_ack(agent, data, now_s, wait_ms):
     if agent.counts["acked"] > acked:
         agent.duties.append(Trim(agent.book.lowest_seq(agent.outbox)))
     return agent.take()
-
-
-def witness_message(agent):
-    """Returns (topic, bytes, height) of a Witness duty; None when nothing is to be signed any more."""
-    if agent.light.witnessed is None or agent.light.contradiction is not None:
-        return None
-    header = agent.light.witnessed[0]
-    message = witness.sign(agent.settings.kid, agent.light.channel, header, agent.light.chain_id,
-                           agent.signer.sign_digest)
-    return (topics.agent_topic(agent.settings.area, agent.settings.kid, "witness"), message,
-            witness.height_of(header))
-
-
-def _follow(agent, header, certificate, now_s):
-    """Returns the Header that the light node has accepted; Refused as it says."""
-    was_stopped = agent.light.contradiction is not None
-    try:
-        return agent.light.accept(header, certificate, now_s)
-    except Refused:
-        if agent.light.contradiction is not None and not was_stopped:
-            agent.duties.append(SaveTrust(agent.light.save()))
-        if agent.light.contradiction is not None:
-            agent.alarm("TWO VALID CERTIFICATES FOR ONE HEIGHT: the gateways contradict themselves; nothing is "
-                        "trimmed or witnessed any more, both are kept in the trust file (gridseal audit)")
-        raise
-
-
-def _witness(agent, pair):
-    """The intent is durable before the signature is made: a crash in between repeats it."""
-    agent.light.note_witness(pair[0], pair[1])
-    agent.duties.append(SaveTrust(agent.light.save()))
-    agent.is_witness_due = True
-    agent.counts["witnessed"] += 1
-    if agent.is_connected:
-        agent.duties.append(Witness())
 
 
 def _try_proof(agent, header, proof, wait_ms):
@@ -127,6 +59,8 @@ def _take_proof(agent, header, proof, wait_ms):
         return
     sealed = agent.outbox.find(proof.point, proof.height)
     if sealed is None:
+        from firmware import envelopes
+
         sealed = envelopes.find(agent.book, proof.point, proof.height)
     leaf = _leaf_of(agent, sealed, proof.signature)
     merkle.check_path(leaf, proof.index, proof.size, proof.path, header.root)
@@ -143,6 +77,9 @@ def _leaf_of(agent, sealed, signature):
     """The leaf as committed: a signer with random nonces may have signed the same payload more than once."""
     if signature is None and sealed.leaf is not None:
         return sealed.leaf
+    from firmware import envelopes  # not for the usual ack: what was sent is remembered
+    from firmware.wire import cose
+
     payload = envelopes.rebuild(agent.book, sealed)[0]
     if signature is None:
         message = cose.sign1(payload, agent.settings.kid, "seal", agent.light.chain_id, agent.signer.sign_digest)

@@ -3,7 +3,7 @@
 A board loads this module while something is sealed or sent, and drops it then.
 """
 
-from firmware import records
+from firmware import meters, reading_records, records
 from firmware.outbox import Sealed
 from firmware.wire import cose, merkle, topics
 from firmware.wire import reading as reading_codec
@@ -20,7 +20,7 @@ def close(book, chain, count, emit, outbox, label_ms):
                                 book.configuration, first_seq, last_seq - first_seq, count, previous)
     chain.open = chain.open[count:]
     try:
-        readings = records.readings_of(book.journal, book.settings.kid, record, book.table)
+        readings = reading_records.readings_of(book.journal, book.settings.kid, record, book.table)
     except Refused:
         chain.has_lost = True
         return 0
@@ -45,8 +45,23 @@ def payload_of(book, record, readings):
     """Returns the bytes that are signed; Refused `damaged` when the hashes that the record names are gone."""
     if record.configuration not in book.configurations:
         raise Refused("damaged", "a configuration", record.configuration)
-    return records.seal_payload(book.settings.kid, record, readings,
-                                book.configurations[record.configuration])
+    return seal_payload(book.settings.kid, record, readings, book.configurations[record.configuration])
+
+
+def seal_payload(kid, record, readings, hashes):
+    """Returns the seal's payload, the same bytes each time, from its record and its readings.
+
+    readings: [(Reading, its bytes)] in order; hashes: (measurement, configuration).
+    """
+    last = readings[-1][0]
+    wh = {}
+    for entry in last.entries:
+        if entry.unit == "Wh":
+            wh[entry.name] = entry.value
+    return seal_codec.encode(seal_codec.Seal(
+        seal_codec.VERSION, kid, record.point, record.meter_epoch, record.height, record.lost, record.previous,
+        merkle.root([data for _, data in readings]), len(readings), readings[0][0].time_ms, last.time_ms,
+        wh.get(meters.IMPORT), wh.get(meters.EXPORT), record.boot, record.flags, hashes[0], hashes[1]))
 
 
 def rebuild(book, sealed):
@@ -55,7 +70,7 @@ def rebuild(book, sealed):
         if seq != sealed.seq or kind != records.SEAL:
             break
         record = records.decode_seal(payload, seq)
-        readings = records.readings_of(book.journal, book.settings.kid, record, book.table)
+        readings = reading_records.readings_of(book.journal, book.settings.kid, record, book.table)
         return payload_of(book, record, readings), [data for _, data in readings]
     raise Refused("readings_missing", sealed.seq, None)
 

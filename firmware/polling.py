@@ -5,7 +5,8 @@ A board loads this module for each poll's outcome, and drops it again.
 
 import hashlib
 
-from firmware import bus, decode, meters, modbus, plausible, records
+from firmware import bus, decode, meters, modbus, plausible, reading_records
+from firmware.records import READING
 from firmware.wire.reading import Reading
 
 
@@ -51,8 +52,8 @@ def on_words(agent, read, start_ms, quality, exchanges, now_ms, wait_ms):
             agent.alarm("point %d: %s" % (place.point, text))
     reading = Reading(agent.settings.kid, place.point, time_ms, entries, quality | implausible, hasher.digest())
     if place.meter.type not in agent.tags:
-        agent.tags[place.meter.type] = records.tag_of(place.meter)
-    seq = agent.emit(records.READING, records.encode_reading(reading, place.meter.type, read.group,
+        agent.tags[place.meter.type] = reading_records.tag_of(place.meter)
+    seq = agent.emit(READING, reading_records.encode_reading(reading, place.meter.type, read.group,
                                                              agent.tags[place.meter.type]))
     agent.book.chains[place.point].add(seq, time_ms, read.group == meters.BILLING)
     agent.counts["readings"] += 1

@@ -3,7 +3,7 @@
 Functions over a sealing.Book that has just been made. A board drops this module when the agent runs.
 """
 
-from firmware import envelopes, facts, losses, records
+from firmware import envelopes, facts, losses, reading_records, records
 from firmware.outbox import Sealed
 from firmware.sealing import CONFIGURATIONS, OPEN_READINGS
 from firmware.wire import seal as seal_codec
@@ -109,7 +109,7 @@ def _find_head(book, chain, outbox):
     if chain.last_record is not None:
         record, chain.last_record = chain.last_record, None
         try:
-            readings = records.readings_of(book.journal, book.settings.kid, record, book.table)
+            readings = reading_records.readings_of(book.journal, book.settings.kid, record, book.table)
             chain.previous = seal_codec.payload_hash(envelopes.payload_of(book, record, readings))
         except Refused:
             is_readable = False

@@ -11,7 +11,6 @@ the receiver stays on while we send, our own bytes come back first: they are tak
 
 from firmware import modbus
 from firmware.board.micro_port import Port
-from firmware.config import BadConfig
 
 BUFFER_BYTES = 512  # an answer has 256 at most; what babbles beyond is lost, which its checksum shows
 PARITY = {"N": None, "E": 0, "O": 1}  # machine.UART's
@@ -25,11 +24,17 @@ def parse(port):
     for part in rest.split(","):
         key, _, number = part.partition("=")
         if key not in PINS or key in found or not number.isdigit():
-            raise BadConfig("bus.port", 'expected "uart1:tx=17,rx=16,de=4", found %r' % port)
+            _refuse(port)
         found[key] = int(number)
     if name not in ("uart1", "uart2") or "tx" not in found or "rx" not in found:  # uart0 is the serial console
-        raise BadConfig("bus.port", 'expected "uart1:tx=17,rx=16,de=4", found %r' % port)
+        _refuse(port)
     return int(name[4:]), found["tx"], found["rx"], found.get("de")
+
+
+def _refuse(port):
+    from firmware.config import BadConfig  # dropped by now where nothing is wrong
+
+    raise BadConfig("bus.port", 'expected "uart1:tx=17,rx=16,de=4", found %r' % port)
 
 
 class UartPort(Port):

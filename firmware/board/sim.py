@@ -1,4 +1,4 @@
-"""Makes a MicroPython with sockets into an agent's board: the simulated one, whose meters speak Modbus TCP.
+"""Makes a MicroPython with sockets into an agent's board: the simulated one.
 
 It is board/micro.py with files in the place of flash. The real interpreter under Node runs it in the tests, with
 tests/micropython/bridge.mjs in the place of a board's network.
@@ -7,12 +7,13 @@ tests/micropython/bridge.mjs in the place of a board's network.
 import hashlib
 import json
 import os
+import socket
 
 import firmware
 from firmware import modbus
 from firmware.board.micro import MicroBoard, drop, exists, read_file, stamp
 from firmware.board.micro_link import parse_url
-from firmware.board.micro_port import open_port
+from firmware.board.micro_port import Port, open_port
 from firmware.crypto import p256
 from firmware.crypto.signer import SoftwareSigner
 from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE
@@ -62,6 +63,17 @@ class FileDevice:
         self._file.close()
 
 
+class TerminalPort(Port):
+    """RTU over a terminal of the machine that simulates the board."""
+
+    def __init__(self, gap_ms, framing, baud, path):
+        super().__init__(gap_ms, framing, baud)
+        self._path = path
+
+    def _connect(self):
+        return socket.terminal(self._path)  # type: ignore[attr-defined]  # the bridge's
+
+
 class SimBoard(MicroBoard):
     """The board of one agent's folder. `settings` from load_config; `say` gets each line of the log."""
 
@@ -109,11 +121,10 @@ class SimBoard(MicroBoard):
                     os.remove(folder + "/" + name)
 
     def open_port(self, line, clock):
-        if not modbus.is_network(line.port):
-            from firmware.config import BadConfig
-
-            raise BadConfig("bus", "this board's meters speak tcp:// or rtu+tcp:// only")
-        return open_port(line, clock.speed)
+        """A network's line, or a terminal that stands for a serial one."""
+        if modbus.is_network(line.port):
+            return open_port(line, clock.speed)
+        return TerminalPort(line.gap_ms // clock.speed, modbus.RTU, line.baud, line.port)
 
     def put_away(self):
         """Gives the journal's file back; the board is of no more use."""

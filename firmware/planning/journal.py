@@ -5,7 +5,7 @@ counts what they take on flash. While no broker is reached only slot boundaries 
 gateway acks, `seal_every_s` does.
 """
 
-from firmware import config, meters, records
+from firmware import config, meters, reading_records, records
 from firmware.journal import MARK, UNIT, room
 from firmware.wire.reading import Entry, Reading
 from firmware.wire.seal import FIRST_PREVIOUS
@@ -86,5 +86,5 @@ def _reading(table, point, group):
             value = records.USUAL_MHZ if field.name == "14.7.0" else OTHER
         entries.append(Entry(field.name, field.unit, value, None))
     own = table.type not in meters.TYPES
-    return room(len(records.encode_reading(Reading(bytes(8), point, TIME_MS, tuple(entries), 2, bytes(32)),
-                                           table.type, group, records.tag_of(table) if own else b"")))
+    return room(len(reading_records.encode_reading(Reading(bytes(8), point, TIME_MS, tuple(entries), 2, bytes(32)),
+                                           table.type, group, reading_records.tag_of(table) if own else b"")))

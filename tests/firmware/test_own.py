@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware import agent, config, meters, own, records
+from firmware import agent, config, meters, own, reading_records, records
 from firmware.board import linux
 from firmware.wire.errors import Refused
 from tests.firmware.world import Rig
@@ -206,10 +206,10 @@ def test_a_table_that_was_changed_gives_old_words_no_new_meaning() -> None:
     rig.minutes(5)
     record = next(payload for _, kind, payload in rig.journal.read(0) if kind == records.READING)
     tables = {"acme": table_of(TABLE)}
-    assert records.decode_reading(rig.kid, record, tables.__getitem__).entries[1].name == "1.8.0"
+    assert reading_records.decode_reading(rig.kid, record, tables.__getitem__).entries[1].name == "1.8.0"
     changed = {"acme": table_of(TABLE.replace("address = 72", "address = 74"))}
     with pytest.raises(Refused) as refused:
-        records.decode_reading(rig.kid, record, changed.__getitem__)
+        reading_records.decode_reading(rig.kid, record, changed.__getitem__)
     assert refused.value.reason == "damaged"
     with pytest.raises(Refused):
-        records.decode_reading(rig.kid, record, meters.load)
+        reading_records.decode_reading(rig.kid, record, meters.load)

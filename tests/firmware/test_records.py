@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firmware import facts, meters, records
+from firmware import envelopes, facts, meters, reading_records, records
 from firmware.journal import room
 from firmware.wire import seal as seal_codec
 from firmware.wire.errors import Refused
 from firmware.wire.reading import Entry, Reading, encode
 
 KID = bytes(range(8))
-MISSING = st.sampled_from(records.REASONS + ("exception_1", "exception_2", "exception_11", "exception_127"))
+MISSING = st.sampled_from(reading_records.REASONS + ("exception_1", "exception_2", "exception_11", "exception_127"))
 VALUES = st.one_of(st.integers(-2**63, 2**63 - 1), st.integers(-300, 300))
 
 
@@ -34,8 +34,8 @@ def readings(draw: st.DrawFn) -> tuple[Reading, str, str]:
 @given(readings())
 def test_a_reading_comes_back_byte_for_byte(made: tuple[Reading, str, str]) -> None:
     reading, name, group = made
-    record = records.encode_reading(reading, name, group)
-    found = records.decode_reading(KID, record, meters.load)
+    record = reading_records.encode_reading(reading, name, group)
+    found = reading_records.decode_reading(KID, record, meters.load)
     assert found == reading
     assert encode(found) == encode(reading)
     assert records.point_and_time(record) == (reading.point, reading.time_ms, group == meters.BILLING)
@@ -82,7 +82,7 @@ def test_heads_and_the_like_come_back(numbers: list[int], previous: bytes) -> No
 
 @given(st.binary(max_size=120))
 def test_damaged_records_are_refused_and_crash_nothing(noise: bytes) -> None:
-    for decode in (lambda data: records.decode_reading(KID, data, meters.load),
+    for decode in (lambda data: reading_records.decode_reading(KID, data, meters.load),
                    lambda data: records.decode_seal(data, 7), facts.decode_head, facts.decode_ack,
                    facts.decode_epoch, facts.decode_boot, facts.decode_configuration, records.point_and_time):
         try:
@@ -107,7 +107,7 @@ def test_a_reading_of_six_values_takes_64_bytes(name: str) -> None:
     for some in (chosen, meters.fields_of(meters.load(name), meters.BILLING)):
         entries = tuple(Entry(field.name, field.unit, USUAL.get(field.name, USUAL[field.unit]), None) for field in some)
         for point in (7, 9_999):
-            record = records.encode_reading(Reading(KID, point, 1_780_000_012_345, entries, 2, bytes(32)), name,
+            record = reading_records.encode_reading(Reading(KID, point, 1_780_000_012_345, entries, 2, bytes(32)), name,
                                             meters.BILLING)
             assert room(len(record)) <= 64, [(entry.name, entry.value) for entry in entries]
 
@@ -127,8 +127,8 @@ def test_any_time_comes_back(time_ms: int) -> None:
         time_ms = -time_ms
     entries = tuple(Entry(field.name, field.unit, 5, None) for field in meters.fields_of(
         meters.load("sdm120"), meters.BILLING))
-    record = records.encode_reading(Reading(KID, 7, time_ms, entries, 1, bytes(32)), "sdm120", meters.BILLING)
-    assert records.decode_reading(KID, record, meters.load).time_ms == time_ms
+    record = reading_records.encode_reading(Reading(KID, 7, time_ms, entries, 1, bytes(32)), "sdm120", meters.BILLING)
+    assert reading_records.decode_reading(KID, record, meters.load).time_ms == time_ms
     assert records.point_and_time(record)[1] == time_ms
 
 
@@ -138,7 +138,7 @@ def test_a_seal_is_a_function_of_its_record_and_readings() -> None:
     made = [Reading(KID, 7, 1000 + n, entries, 2, hashlib.sha256(b"%d" % n).digest()) for n in range(3)]
     pairs = [(reading, encode(reading)) for reading in made]
     record = records.SealRecord(7, 9, 0, 1, 2, 3, 1, 50, 4, 3, bytes(32))
-    payload = records.seal_payload(KID, record, pairs, (b"m" * 32, b"c" * 32))
+    payload = envelopes.seal_payload(KID, record, pairs, (b"m" * 32, b"c" * 32))
     seal = seal_codec.decode(payload)
     assert (seal.kid, seal.point, seal.height, seal.boot, seal.count) == (KID, 7, 9, 3, 3)
     assert (seal.first_ms, seal.last_ms, seal.import_wh, seal.export_wh) == (1000, 1002, 5, 5)
@@ -146,13 +146,13 @@ def test_a_seal_is_a_function_of_its_record_and_readings() -> None:
     seal_codec.check_readings(seal, [data for _, data in pairs])
     unread = tuple(Entry(e.name, None, None, "no_answer") if e.name == "1.8.0" else e for e in entries)
     pairs[2] = (Reading(KID, 7, 1002, unread, 2, bytes(32)), pairs[2][1])
-    assert seal_codec.decode(records.seal_payload(KID, record, pairs, (bytes(32), bytes(32)))).import_wh is None
+    assert seal_codec.decode(envelopes.seal_payload(KID, record, pairs, (bytes(32), bytes(32)))).import_wh is None
 
 
 def test_unknown_numbers_are_damage() -> None:
     reading = Reading(KID, 7, 1_780_000_000_000, tuple(Entry(f.name, None, None, "nan") for f in meters.fields_of(
         meters.load("pzem004t"), meters.BILLING)), 2, bytes(32))
-    record = bytearray(records.encode_reading(reading, "pzem004t", meters.BILLING))
+    record = bytearray(reading_records.encode_reading(reading, "pzem004t", meters.BILLING))
     record[7] = 127
     with pytest.raises(Refused, match="damaged"):
-        records.decode_reading(KID, bytes(record), meters.load)
+        reading_records.decode_reading(KID, bytes(record), meters.load)

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,15 +28,20 @@ from tests.node.cluster import ENVIRONMENT, _is_open
 
 AREA = "home"
 SPEED = 1200  # a minute of readings every 50 ms; a machine that cannot hold it slows the clock
-SIM_BUS = '[[bus]]\ntcp = "127.0.0.1:0"\n[[bus.meter]]\npoint = {point}\nunit = {point}\ntype = "sdm120"\n'
+TCP, RTU = "tcp", "rtu"  # a line of one meter: by network, or a terminal that stands for a serial line
+SIM_BUS = {TCP: '[[bus]]\ntcp = "127.0.0.1:0"\n', RTU: '[[bus]]\npty = "{line}"\nbaud = 115200\n'}
+SIM_METER = '[[bus.meter]]\npoint = {point}\nunit = {point}\ntype = "{type}"\n'
 
 
 class Area:
-    """An area in a folder, with one meter and one enrolled agent for each name; points count from 1."""
+    """An area in a folder, with one enrolled agent for each name and its meters; points count from 1.
 
-    def __init__(self, folder: Path, names: list[str]) -> None:
+    meters: [(TCP or RTU, type), ...] that each agent has; one RTU line at most.
+    """
+
+    def __init__(self, folder: Path, names: list[str], meters: Sequence[tuple[str, str]] = ((TCP, "sdm120"),)) -> None:
         needs.program("mosquitto")
-        self.folder, self.names = folder, names
+        self.folder, self.names, self.meters = folder, names, meters
         self._stack = contextlib.ExitStack()
         self._stop = threading.Event()
         self.keeper = ClockKeeper(folder / "clock", DAY_MS, SPEED, names)
@@ -54,12 +60,24 @@ class Area:
         wait_for(lambda: _is_open(address.hostname, address.port), "the broker")
         self._run([sys.executable, "-P", "-m", "deploy.cli", "gateway", "run", str(self.area / "replica-0"), "--clock",
                    str(self.folder / "clock")], "replica")
-        buses = "".join(SIM_BUS.format(point=index + 1) for index in range(len(self.names)))
+        buses = ""
+        for name in self.names:
+            for point, (line, kind) in zip(self.points(name), self.meters):
+                buses += (SIM_BUS[line] + SIM_METER).format(point=point, type=kind, line=self.line(name))
         facts = self._stack.enter_context(simulator(self.folder, self.folder / "clock", buses))
         operator = Person(self.area)
-        for index, name in enumerate(self.names):
-            self._enrol(operator, name, index + 1, facts["buses"][index]["tcp"])
+        for name in self.names:
+            self._enrol(operator, name, [facts["buses"][point - 1].get("tcp") for point in self.points(name)])
         return self
+
+    def points(self, name: str) -> list[int]:
+        """The points of an agent, in its meters' order."""
+        first = self.names.index(name) * len(self.meters)
+        return [first + number + 1 for number in range(len(self.meters))]
+
+    def line(self, name: str) -> Path:
+        """The terminal that an agent's RTU meter is at."""
+        return self.folder / f"{name}.line"
 
     def close(self) -> None:
         self._stack.close()
@@ -89,12 +107,13 @@ class Area:
     def log(self, name: str) -> str:
         return (self.folder / f"{name}.log").read_text()[-3000:]
 
-    def _enrol(self, operator: Person, name: str, point: int, port: str) -> None:
+    def _enrol(self, operator: Person, name: str, ports: list[str | None]) -> None:
         """Keys and request of a new board, the operator's approval, and the files as they are put on the board."""
         home = self.home(name)
         enroll.make_request(home, (self.area / "genesis.cbor").read_bytes(), AREA, "board")
-        entry = transaction.PointEntry(point, AREA, "trade", 1, 1, bytes(32), "", "", "", None, None)
-        _, leaf, outcome = enroll.approve_request(operator, (home / "request.cbor").read_bytes(), [entry], "",
+        entries = [transaction.PointEntry(point, AREA, "trade", 1, 1, bytes(32), "", "", "", None, None)
+                   for point in self.points(name)]
+        _, leaf, outcome = enroll.approve_request(operator, (home / "request.cbor").read_bytes(), entries, "",
                                                   [self.broker_url], str(self.folder / "clock"))
         assert outcome.code == 0, outcome
         (home / "tls.crt").write_bytes(leaf)
@@ -106,7 +125,9 @@ class Area:
         settings: dict[str, Any] = {
             "area": AREA, "brokers": [self.broker_url], "interval_s": 60, "seal_every_s": 60, "details_every_s": 0,
             "silence_s": 20, "journal_kib": 64, "outbox": 64, "keep_frames_days": 2,
-            "bus": [{"port": f"tcp://{port}", "meter": [{"point": point, "unit": point, "type": "sdm120"}]}]}
+            "bus": [{"port": f"tcp://{port}" if port else str(self.line(name)), "gap_ms": 2, "baud": 115200,
+                     "meter": [{"point": point, "unit": point, "type": kind}]}
+                    for port, point, (_, kind) in zip(ports, self.points(name), self.meters)]}
         (home / "meter.json").write_text(json.dumps(settings))
 
     def _run(self, line: list[str], name: str) -> None:

@@ -13,8 +13,8 @@ make it a board's:
    KiB, which gives about the recursion depth of the stock build.
 
 Where code stays in flash, as on a board with ROMFS, it may take no heap. 1.29 has VfsRom itself and needs no change:
-run.mjs maps an image that firmware/romfs.py describes. 1.27 has not; there `_keep_in_flash` sends to memory outside the heap
-what a board's loader would use where it lies: bytecode, names, and the letters of str and bytes. (The two agree.)
+run.mjs maps an image that firmware/romfs.py describes. 1.27 has not; there `_keep_in_flash` sends to memory outside the
+heap what a board's loader would use where it lies: bytecode, names, the letters of str and bytes. (The two agree.)
 
 Functions have no names here and are found by what they contain, exactly once each or not at all. Inputs are pinned by
 their hash; results are kept in .cache by the hash of input and of this file. Nothing of npm's is changed in its place.
@@ -292,8 +292,8 @@ def compile_all(folder: Path) -> Compiled:
                     compiled((HERE / "lib").glob("*.py"), HERE / "lib", folder / "lib"),
                     compiled((HERE / "scripts").glob("*.py"), HERE / "scripts", folder / "scripts"),
                     folder / "image.romfs")
-    shutil.copytree(made.lib, folder / "flash")
-    shutil.copytree(made.firmware, folder / "flash" / "firmware")
+    shutil.copytree(made.lib, folder / "flash", dirs_exist_ok=True)
+    shutil.copytree(made.firmware, folder / "flash" / "firmware", dirs_exist_ok=True)
     made.image.write_bytes(image_of(folder / "flash"))
     return made
 

@@ -1,6 +1,6 @@
 """Prints what meter tables, own tables, SunSpec and a scan make of made-up registers, the same in every interpreter."""
 
-from firmware import decode, meters, modbus, own, records, scan, sunspec
+from firmware import decode, meters, modbus, own, reading_records, scan, sunspec
 from firmware.config import BadConfig
 from firmware.wire.reading import Reading, encode
 
@@ -26,9 +26,10 @@ for name in meters.TYPES:
             entries, quality = decode.entries_of(fields, words_from(seed))
             if entries:
                 reading = Reading(b"\x01" * 8, 7, 1767225600123, entries, quality, b"\x02" * 32)
-                record = records.encode_reading(reading, name, group)
+                record = reading_records.encode_reading(reading, name, group)
                 line("record", record)
-                line("again", encode(records.decode_reading(b"\x01" * 8, record, meters.load)) == encode(reading))
+                again = reading_records.decode_reading(b"\x01" * 8, record, meters.load)
+                line("again", encode(again) == encode(reading))
 
 VALUES = {"maker": "Acme", "model": "M1", "max_registers": 80, "function": 4, "field": [
     {"label": "power", "obis": "36.7.0", "unit": "kW", "address": 12, "kind": "f32", "billing": True},
@@ -38,9 +39,9 @@ table = own.make("acme", VALUES)
 line("own", meters.map_hash(table))
 entries, quality = decode.entries_of(table.fields, words_from(5))
 reading = Reading(b"\x01" * 8, 7, 1767225600123, entries, quality, b"\x02" * 32)
-record = records.encode_reading(reading, "acme", meters.BILLING, records.tag_of(table))
+record = reading_records.encode_reading(reading, "acme", meters.BILLING, reading_records.tag_of(table))
 line("own record", record)
-line("own again", records.decode_reading(b"\x01" * 8, record, lambda name: {"acme": table}[name]) == reading)
+line("own again", reading_records.decode_reading(b"\x01" * 8, record, lambda name: {"acme": table}[name]) == reading)
 for key, value in (("modell", "x"), ("function", 6), ("parity", "X"), ("max_registers", 1), ("word_order", "abc")):
     changed = dict(VALUES)
     changed[key] = value

@@ -2,6 +2,7 @@
 
 from _bridge import close as _close
 from _bridge import connect as _connect
+from _bridge import line as _line
 from _bridge import poll as _poll
 from _bridge import receive as _receive
 from _bridge import send as _send
@@ -75,6 +76,14 @@ class socket:
         if self._id:
             _close(self._id)
             self._id = 0
+
+
+def terminal(path):
+    """A stream for a terminal of the host, which stands for a serial line; as a socket that never waits."""
+    made = socket()
+    made._id = _checked(_line(path))
+    made._wait_ms = 0
+    return made
 
 
 def getaddrinfo(host, port, family=0, kind=0):
