@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from deploy.verify import read_bounded, time_text
 from firmware.crypto.openssl import verify_digest
-from firmware.lightnode import decode_trust
+from firmware.trust import decode_trust
 from firmware.wire import certificate, cose, genesis, header, headerfile, proof, state, transaction, witness
 from firmware.wire.errors import Refused, check
 from gateway.ingest.witnesses import decode_evidence

@@ -10,18 +10,13 @@ is about to sign is noted here and saved before the signature is made, so that a
 again; heights only rise, so no height is ever signed twice.
 """
 
-from collections import namedtuple
-
 from firmware.wire import cbor, header
 from firmware.wire.errors import Refused, check
-from firmware.wire.shape import check_fields
 
-VERSION = 2
+VERSION = 2  # of a saved state, which trust.py reads
 AHEAD_S = 10  # a header's time may lie so far in the future, or the chain's own time_ahead_s if that is more
 RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
 SAVED = 2  # of these in a saved state, besides the one signed last: it has to fit into one piece of a board's RAM
-
-Trust = namedtuple("Trust", ("chain_id", "channel", "epoch", "recent", "contradiction", "silent_s", "witnessed"))
 
 
 class LightNode:
@@ -33,24 +28,30 @@ class LightNode:
     """
 
     def __init__(self, genesis_bytes, verify_digest, state=None, channel="trade"):
-        from firmware.wire import genesis  # used once: a board drops it then
+        from firmware import trust  # used once: a board drops it then
 
-        facts = genesis.decode(genesis_bytes)
-        self.chain_id = genesis.chain_id(genesis_bytes)
+        facts = trust.read_genesis(genesis_bytes, channel)
+        self.chain_id = facts.chain_id
         self.channel = channel
-        self.parameters = facts.parameters
+        self.parameters = facts.parameters  # those of trust.PARAMETERS
         self.speed = facts.speed
         self.epoch = 0
         self.contradiction = None
         self.witnessed = None
         self._silent_s = 0  # headers of before are not signed
-        self._members = facts.members
+        self._keys = facts.keys
         self._verify_digest = verify_digest
         self._ahead_s = max(AHEAD_S, facts.parameters["time_ahead_s"])
-        zero = genesis.header_zero(genesis_bytes, channel)
-        self._recent = [(zero, b"")]  # rising heights, the newest last
+        self._recent = [(facts.header, b"")]  # rising heights, the newest last
         if state is not None:
-            self._load(state)
+            saved = trust.decode_trust(state)
+            check(saved.chain_id == self.chain_id, "wrong_chain", self.chain_id, saved.chain_id)
+            check(saved.channel == channel, "wrong_channel", channel, saved.channel)
+            self._recent = saved.recent
+            self.epoch = saved.epoch
+            self.contradiction = saved.contradiction
+            self._silent_s = saved.silent_s
+            self.witnessed = saved.witnessed
         self.is_changed = False
 
     @property
@@ -62,13 +63,12 @@ class LightNode:
 
         Refused with the certificate's reasons, `wrong_parent`, `wrong_time` or `contradiction`.
         """
-        from firmware.wire import certificate  # a board drops it between two headers
+        from firmware.wire import voting  # a board drops it between two headers
 
         check(self.contradiction is None, "contradiction", None, "stopped")
         found = header.decode(header_bytes)
-        proof = certificate.decode(certificate_bytes)
-        certificate.check_certificate(proof, header_bytes, self._members, self.epoch, self.channel, self.chain_id,
-                                      self._verify_digest)
+        voting.check_votes(voting.decode(certificate_bytes), header_bytes, self._keys, self.epoch, self.channel,
+                           self.chain_id, self._verify_digest)
         pair = self.pair_at(found.height)
         if pair is not None:
             if pair[0] != bytes(header_bytes):
@@ -156,31 +156,6 @@ class LightNode:
             if found.height + 1 == above[1].height:
                 check(above[1].previous == header.hash_of(header_bytes), "wrong_parent", above[1].previous, found)
 
-    def _load(self, state):
-        trust = decode_trust(state)
-        check(trust.chain_id == self.chain_id, "wrong_chain", self.chain_id, trust.chain_id)
-        check(trust.channel == self.channel, "wrong_channel", self.channel, trust.channel)
-        self._recent = trust.recent
-        self.epoch = trust.epoch
-        self.contradiction = trust.contradiction
-        self._silent_s = trust.silent_s
-        self.witnessed = trust.witnessed
-
-
-def decode_trust(state):
-    """Returns the Trust of what `save` gave; pairs are (header, certificate). Refused `malformed`, `wrong_version`."""
-    fields = cbor.decode(state)
-    check_fields(fields, ("u", "b32", "t", "u", "l", "l?", "u", "l?"))
-    check(fields[0] == VERSION, "wrong_version", VERSION, fields[0])
-    check(0 < len(fields[4]) <= RECENT, "malformed", RECENT, len(fields[4]))
-    contradiction = None
-    if fields[5] is not None:
-        check(len(fields[5]) == 2, "malformed", 2, len(fields[5]))
-        contradiction = (_pair(fields[5][0]), _pair(fields[5][1]))
-    witnessed = None if fields[7] is None else _pair(fields[7])
-    recent = [_pair(row) for row in fields[4]]
-    return Trust(fields[1], fields[2], fields[3], recent, contradiction, fields[6], witnessed)
-
 
 def _put_pairs(parts, pairs):
     if pairs is None:
@@ -196,8 +171,3 @@ def _put_pair(parts, pair):
     for data in pair:
         parts.append(cbor.head(2, len(data)))
         parts.append(data)
-
-
-def _pair(row):
-    check_fields(row, ("b80", "b"))
-    return (row[0], row[1])

@@ -8,7 +8,8 @@ import hashlib
 
 from firmware.crypto import p256
 from firmware.crypto.signer import SoftwareSigner
-from firmware.lightnode import LightNode, decode_trust
+from firmware.lightnode import LightNode
+from firmware.trust import decode_trust
 from firmware.wire import certificate, cose, genesis, header, headerfile, identity, merkle, state, witness
 from firmware.wire.errors import Refused
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from firmware.crypto.openssl import verify_digest
-from firmware.lightnode import decode_trust
+from firmware.trust import decode_trust
 from firmware.wire import header, headerfile
 from gateway.ledger.reader import Reader
 from tests import needs

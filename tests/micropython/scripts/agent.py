@@ -17,7 +17,7 @@ import time
 
 from shared_clock import SharedClock
 
-from firmware import lightnode, main
+from firmware import main, trust
 from firmware.board import sim
 from firmware.wire import witness
 
@@ -31,7 +31,7 @@ class Board(sim.SimBoard):
 
     def publish(self, topic, payload, token):
         if topic.endswith("/witness"):
-            saved = lightnode.decode_trust(self.load(main.TRUST)).witnessed
+            saved = trust.decode_trust(self.load(main.TRUST)).witnessed
             found = witness.read(payload)[1]
             if saved is None or saved[0] != found.header:
                 raise ValueError("height %d is signed and not saved" % found.height)
