@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firmware import agent as agent_module
-from firmware.answers import FOLLOW_MS
 from firmware.crypto.openssl import verify_digest
+from firmware.headers import FOLLOW_MS
 from firmware.lightnode import LightNode
 from firmware.trust import decode_trust
 from firmware.wire import cose, header, witness
