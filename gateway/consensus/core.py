@@ -35,6 +35,8 @@ from gateway.consensus.votes import HeaderVotes
 
 STATUS_BUSY_MS = 500  # a quarter of T: a loss is made up for before anybody is suspected
 EVIDENCE = 16  # pairs of messages that prove a liar: the first ones tell the story
+_NOTHING = Ready()
+_new = tuple.__new__  # a named tuple without the call between
 
 
 class Core:
@@ -193,7 +195,7 @@ class Core:
 
     def _send(self, signed: bytes, to: int | None = None, batch: bytes | None = None) -> None:
         if self.size > 1:
-            self._sends.append(Send(to, frame(signed, batch)))
+            self._sends.append(_new(Send, (to, frame(signed, batch))))
 
     def _send_header_vote(self, vote: bytes, to: int | None = None) -> None:
         if self.size > 1:
@@ -220,9 +222,13 @@ class Core:
     def _take_ready(self) -> Ready:
         """Empties the outbox. A compact log holds the new records too: it alone is written, so that no crash leaves the
         old low mark beside promises that lie beyond its window."""
+        if not (self._sends or self._records or self._decisions or self._checks or self._certified or self._submitted
+                or self._alarms or self._is_compacting or self._behind_duty or self._ended):
+            return _NOTHING
         compact = self._compact() if self._is_compacting else None
-        ready = Ready([] if self._is_compacting else self._records, compact, self._sends, self._checks,
-                      self._decisions, self._certified, self._submitted, self._behind_duty, self._alarms, self._ended)
+        ready = _new(Ready, (
+            [] if self._is_compacting else self._records, compact, self._sends, self._checks, self._decisions,
+            self._certified, self._submitted, self._behind_duty, self._alarms, self._ended))
         self._records, self._sends, self._checks, self._decisions = [], [], [], []
         self._certified, self._submitted, self._alarms = [], [], []
         self._behind_duty = self._ended = None

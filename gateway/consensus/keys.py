@@ -9,6 +9,7 @@ from firmware.wire import cbor, cose
 from firmware.wire.certificate import Member
 from firmware.wire.errors import Refused
 
+_new = tuple.__new__  # a named tuple without the call between
 _HEAD = b"\xd2\x84\x43\xa1\x01\x26\xa1\x04\x48"  # tag 18, protected {1: -7}, unprotected {4: 8 bytes}
 _KID_AT, _SIZE_AT, _PAYLOAD_AT, _REST = 9, 18, 19, 19 + 2 + 64
 
@@ -21,7 +22,7 @@ def parse(message: bytes) -> cose.Signed:
     if message[:_KID_AT] == _HEAD and len(message) > _REST and message[_SIZE_AT - 1] == 0x58:
         size = message[_SIZE_AT]
         if size > 23 and len(message) == _REST + size and message[-66:-64] == b"\x58\x40":
-            return cose.Signed(message[_KID_AT:_SIZE_AT - 1], message[_PAYLOAD_AT:-66], message[-64:])
+            return _new(cose.Signed, (message[_KID_AT:_SIZE_AT - 1], message[_PAYLOAD_AT:-66], message[-64:]))
     return cose.parse(message)
 
 

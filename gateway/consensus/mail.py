@@ -1,5 +1,6 @@
 """Makes signed messages from values past the guard, and values from signed messages: checked once, remembered."""
 
+from collections import OrderedDict
 from functools import lru_cache
 
 from firmware.wire import cbor
@@ -35,7 +36,7 @@ class Mail:
         self._size = len(settings.members)
         self._members = {bytes(member.kid): index for index, member in enumerate(settings.members)}
         self._keys = keys
-        self._known: dict[bytes, Message] = {}
+        self._known: OrderedDict[bytes, Message] = OrderedDict()
         self._peeked: tuple[bytes, Message | None] = (b"", None)
 
     def sign(self, message: Message) -> bytes:
@@ -67,7 +68,8 @@ class Mail:
         sender, payload = self._keys.open("pbft", signed)
         bytes_seen, seen = self._peeked
         message = seen if seen and bytes_seen is signed else messages.decode(payload, self._epoch, self._size)
-        check(message.sender == sender, "wrong_key", sender, message.sender)
+        if message.sender != sender:
+            raise Refused("wrong_key", sender, message.sender)
         self._remember(signed, message)
         return message
 
@@ -96,5 +98,5 @@ class Mail:
         if len(signed) > KNOWN_BYTES:
             return
         if len(self._known) >= KNOWN_MESSAGES:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)
         self._known[signed] = message

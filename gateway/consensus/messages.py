@@ -26,6 +26,8 @@ STATUS_SLOTS = 16  # slots of a STATUS: twice the usual depth
 SUBMIT_BYTES = 256 * 1024  # requests of one SUBMIT; one envelope has at most 60 KiB
 VOTE_BYTES = 512  # a PRE-PREPARE, PREPARE or COMMIT has about 150
 
+_new = tuple.__new__  # a named tuple without the call between
+
 # An unsigned integer below 2^32 in its shortest form; a vote: [type, epoch, view, n, digest, sender].
 _NUMBER = rb"([\x00-\x17]|\x18[\x18-\xff]|\x19(?!\x00)..|\x1a(?!\x00\x00)....)"
 _VOTE = re.compile(rb"\x86([\x01-\x03])" + 3 * _NUMBER + rb"\x58\x20(.{32})" + _NUMBER, re.DOTALL)
@@ -141,7 +143,8 @@ def encode(message: Message, epoch: int) -> bytes:
     """The payload that is signed."""
     sender = message.sender
     if isinstance(message, Vote):
-        return cbor.encode([message.type, epoch, message.view, message.n, message.digest, sender])
+        return b"".join((b"\x86", _uint(message.type), _uint(epoch), _uint(message.view), _uint(message.n),
+                         _bytes_head(len(message.digest)), message.digest, _uint(sender)))
     if isinstance(message, Checkpoint):
         return cbor.encode([CHECKPOINT, epoch, message.n, message.state_root, [list(h) for h in message.heads], sender])
     if isinstance(message, ViewChange):
@@ -166,9 +169,9 @@ def decode(payload: bytes, epoch: int, size: int) -> Message:
     match = _VOTE.fullmatch(payload)
     if match is not None:
         kind, vote_epoch, view, n, digest, member = match.groups()
-        vote = Vote(kind[0], _number(view), _number(n), digest, _number(member))
-        if vote.sender < size and _number(vote_epoch) == epoch:
-            return vote
+        sender = _number(member)
+        if sender < size and _number(vote_epoch) == epoch:
+            return _new(Vote, (kind[0], _number(view), _number(n), digest, sender))
     fields = cbor.decode(payload)
     check(isinstance(fields, list) and len(fields) >= 4, "malformed", "a message", None)
     kind = fields[0]
@@ -206,6 +209,11 @@ def open_frame(data: bytes) -> tuple[bytes, bytes | None]:
 @lru_cache(1024)  # items of one kind have few lengths
 def _bytes_head(size: int) -> bytes:
     return bytes(cbor.head(2, size))
+
+
+@lru_cache(1024)  # a decision's number is written a dozen times
+def _uint(number: int) -> bytes:
+    return bytes(cbor.head(0, number))
 
 
 def _split_items(data: bytes) -> list | None:

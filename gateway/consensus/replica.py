@@ -16,7 +16,7 @@ clock, draws a number, opens a file or keeps a thread; the same calls with the s
 
 from collections.abc import Callable, Sequence
 
-from firmware.wire.errors import Refused, check
+from firmware.wire.errors import Refused
 from gateway.consensus import messages
 from gateway.consensus.messages import (
     Checkpoint,
@@ -158,7 +158,8 @@ class Replica(Restoring):
 
     def wake(self) -> tuple[int | None, int | None]:
         """(label, wait) in ms at which a `tick` is useful next, if nothing else happens."""
-        return min(self._wake_labels(), default=None), min(self._wake_waits(), default=None)
+        labels, waits = self._wake_times()
+        return min(labels, default=None), min(waits, default=None)
 
     def _finish(self) -> Ready:
         self._turn()
@@ -166,7 +167,8 @@ class Replica(Restoring):
 
     def _take_frame(self, data: bytes) -> None:
         try:
-            check(len(data) <= self._parameters["frame_bytes"], "oversize", self._parameters["frame_bytes"], len(data))
+            if len(data) > self._parameters["frame_bytes"]:
+                raise Refused("oversize", self._parameters["frame_bytes"], len(data))
             if data[:1] == b"h":
                 self._on_header_vote(data[1:])
                 return

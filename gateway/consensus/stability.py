@@ -6,6 +6,7 @@ compares its own state; one that has not either gets there by the votes under wa
 
 from collections.abc import Sequence
 
+from firmware.wire.cose import SIGNATURE_BYTES
 from firmware.wire.errors import check
 from gateway.consensus import durable
 from gateway.consensus.checkpoints import Stable
@@ -99,7 +100,7 @@ class Stability(Ordering):
 
     def _keep_header_vote(self, head: Head, vote: bytes) -> None:
         self._header_votes.keep(head, vote)
-        signature = self._mail.peek_header(vote)[2]
+        signature = vote[-SIGNATURE_BYTES:]
         for certified in (self._header_votes.execute(head), self._header_votes.add(head, self.index, signature)):
             if certified is not None:
                 self._certified.append(certified)

@@ -79,6 +79,8 @@ class Timing(CatchUp):
                 watches[kind] = since if since and since[1] == subject and since[0] == self.view else (
                     self.view, subject, self._now.wait_ms)
         self._watches = watches
+        if not watches:
+            return
         deadline = self._watch_deadline_ms()
         if deadline is not None and self._now.wait_ms >= deadline:
             self._lose_patience()
@@ -135,46 +137,43 @@ class Timing(CatchUp):
 
     # --- when to look again ---
 
-    def _wake_labels(self) -> Iterable[int]:
-        seal_overdue = self._pool.overdue_at()[0]
+    def _wake_times(self) -> tuple[list[int], list[int]]:
+        """Labels and waits at which something falls due. Asked for after every event, so nothing is looked up twice."""
+        labels, waits = [], []
+        seal_overdue, transaction_overdue = self._pool.overdue_at()
         if seal_overdue is not None:
-            yield seal_overdue
+            labels.append(seal_overdue)
+        if transaction_overdue is not None:
+            waits.append(transaction_overdue)
         if self._can_propose():
-            due = self._pool.due_at()[0]
-            if due is not None:
-                yield due
-            yield self._heartbeat_ms()
-        elif self._is_watching() and "heartbeat" not in self._watches:
-            yield self._heartbeat_late_ms()
+            label, wait = self._pool.due_at()
+            if label is not None:
+                labels.append(label)
+            if wait is not None:
+                waits.append(wait)
+            labels.append(self._heartbeat_ms())
+        elif "heartbeat" not in self._watches and self._is_watching():
+            labels.append(self._heartbeat_late_ms())
         slot = self._log.get(self._accepted_high + 1)
         if self.active and slot is not None and slot.digest is not None and slot.is_checked and not slot.is_refused:
             body = self._log.body(slot.digest)
             if body is not None and self._is_early(body.batch):
-                yield (body.batch.time_s - self._parameters["time_ahead_s"]) * 1000
-
-    def _wake_waits(self) -> Iterable[int]:
-        transaction_overdue = self._pool.overdue_at()[1]
-        if transaction_overdue is not None:
-            yield transaction_overdue
-        if self._can_propose():
-            due = self._pool.due_at()[1]
-            if due is not None:
-                yield due
+                labels.append((body.batch.time_s - self._parameters["time_ahead_s"]) * 1000)
         watch = self._watch_deadline_ms()
         if watch is not None:
-            yield watch
+            waits.append(watch)
         if not self.active and self._view_deadline_ms is not None and not self.is_halted:
-            yield self._view_deadline_ms
+            waits.append(self._view_deadline_ms)
         if self._ahead is not None and self.last_decided < self._ahead.n:
-            yield self._ahead_ms + GRACE_MS
+            waits.append(self._ahead_ms + GRACE_MS)
         if self._behind is not None:
-            yield self._behind_again_ms()
+            waits.append(self._behind_again_ms())
         if self.size > 1:
-            yield self._status_due_ms()
-            for _, due_ms in self._wanted.values():
-                yield due_ms
+            waits.append(self._status_due_ms())
+            waits.extend(due_ms for _, due_ms in self._wanted.values())
             if self._pool.overdue and not self.is_primary and not self.is_halted and not self.is_over:
-                yield self._tell_again_ms
+                waits.append(self._tell_again_ms)
+        return labels, waits
 
     def _can_propose(self) -> bool:
         n = self._accepted_high + 1

@@ -43,7 +43,14 @@ class HeaderVotes:
         if tallies is None or not self.floors[head.channel] < head.height <= self._heads[head.channel] + self._window:
             return False
         tally = tallies.get(head.height)
-        return tally is None or not (tally.is_certified or sender in tally.votes)
+        if tally is None:
+            return True
+        if tally.is_certified or sender in tally.votes:
+            return False
+        # Before it is executed here: with the own vote those are enough, one of them is honest, so it will be the same.
+        others = len(tally.votes)
+        return others < self._quorum - 1 or tally.own_hash is not None or any(
+            said != head.header_hash for said, _ in tally.votes.values())
 
     def is_contrary(self, head: Head) -> bool:
         """Tells whether a vote names another block than the one executed here."""

@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from tests.bench import deciding, receiving, signing, trading, verifying, written
+from tests.bench import deciding, ordering, receiving, signing, trading, verifying, written
 from tests.bench.measure import ROUNDS, Outcome, cores, reference_name
 
 ROWS: dict[str, Callable[[int], list[Outcome]]] = {
@@ -19,6 +19,7 @@ ROWS: dict[str, Callable[[int], list[Outcome]]] = {
     "4": verifying.store_full,
     "7": deciding.decide,
     "7-signed": deciding.decide_signed,
+    "8": ordering.order,
     "14": trading.order,
     "15": signing.sign,
     "written": written.write,

@@ -58,15 +58,20 @@ def spent(work: Callable[[], int]) -> Spent:
 
 def reference() -> float:
     """V: P-256 verifications a second of CPU time, now, on the core that we are bound to."""
+    return references()[1]
+
+
+def references() -> tuple[float, float]:
+    """(signatures, verifications) a second of CPU time."""
     program = shutil.which("openssl")
     if program is None:
-        return _reference_without_program()
+        return _references_without_program()
     command = [program, "speed", "-seconds", "1", "ecdsap256"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found = re.search(r"nistp256\)\s+[\d.]+s\s+[\d.]+s\s+[\d.]+\s+([\d.]+)", done.stdout)
+    found = re.search(r"nistp256\)\s+[\d.]+s\s+[\d.]+s\s+([\d.]+)\s+([\d.]+)", done.stdout)
     if found is None:
         raise ValueError(f"openssl speed says something new: {done.stdout[-200:]!r}")
-    return float(found.group(1))
+    return float(found.group(1)), float(found.group(2))
 
 
 def reference_name() -> str:
@@ -143,13 +148,17 @@ def quantile(values: Sequence[float], part: float) -> float:
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
 
 
-def _reference_without_program() -> float:
+def _references_without_program() -> tuple[float, float]:
     key = ec.generate_private_key(ec.SECP256R1())
     method, digest = ec.ECDSA(utils.Prehashed(hashes.SHA256())), bytes(32)
     signature, verify = key.sign(digest, method), key.public_key().verify
+    return _per_s(lambda: key.sign(digest, method)), _per_s(lambda: verify(signature, digest, method))
+
+
+def _per_s(work: Callable[[], object]) -> float:
     count, began = 0, time.process_time()
     while time.process_time() - began < FALLBACK_S:
         for _ in range(100):
-            verify(signature, digest, method)
+            work()
         count += 100
     return count / (time.process_time() - began)

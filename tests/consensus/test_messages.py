@@ -57,6 +57,12 @@ def test_message_round_trip(message: messages.Message, epoch: int) -> None:
         messages.decode(payload, epoch + 1, SIZE)
 
 
+@given(any_message, st.integers(0, 2**40))
+def test_a_payload_has_the_one_encoding(message: messages.Message, epoch: int) -> None:
+    payload = messages.encode(message, epoch)
+    assert cbor.encode(cbor.decode(payload)) == payload
+
+
 @given(any_message, st.data())
 def test_changed_payload_is_refused_or_means_what_it_says(message: messages.Message, data: st.DataObject) -> None:
     payload = bytearray(messages.encode(message, 0))
