@@ -17,11 +17,11 @@ from tests.deploy.test_lost_journal import POINT, make, running, seals, wait_for
 
 meter = test_lost_journal.meter
 ENVELOPES, ACKS = "topic gridseal/1/+/+/envelope", "topic gridseal/1/+/+/ack"
-RULES = (f"drop up {ENVELOPES} chance 150", f"swallow {ENVELOPES} chance 150", f"duplicate 2 {ENVELOPES} chance 100",
-         f"reorder 2 up {ENVELOPES} chance 150", f"rewrite 3 {ENVELOPES} chance 150",
-         f"replay 1500 {ENVELOPES} chance 100", f"drop down {ACKS} chance 200", f"rewrite down {ACKS} chance 200",
+RULES = (f"drop up {ENVELOPES} chance 70", f"swallow {ENVELOPES} chance 70", f"duplicate 2 {ENVELOPES} chance 70",
+         f"reorder 2 up {ENVELOPES} chance 70", f"rewrite 3 {ENVELOPES} chance 70",
+         f"replay 1500 {ENVELOPES} chance 70", f"drop down {ACKS} chance 80", f"rewrite down {ACKS} chance 80",
          "close up chance 10")
-SEALS = 20  # under trouble; then as many again without
+MISDEEDS, SEALS = 15, 40  # so much goes wrong; so many are on the ledger in the end
 
 
 @pytest.fixture
@@ -62,12 +62,12 @@ def test_every_misdeed_at_once(area: Path, meter: str, tmp_path: Path, capsys: p
         text = (home / "meter.toml").read_text().replace(broker, f"mqtt://{ready['listen']}")
         (home / "meter.toml").write_text("silence_s = 2\n" + text)
         with running(log, "meter", "run", str(home)):
-            wait_for(lambda: len(seals(area, kid)) >= SEALS, "seals in spite of it all", log)
+            wait_for(lambda: json.loads(tell(ready["control"], "counts")[0])["misdeeds"] >= MISDEEDS, "trouble", log)
+            under_trouble = len(seals(area, kid))
             done = {row["rule"].split()[0] for row in json.loads(tell(ready["control"], "rules")[0]) if row["applied"]}
             assert tell(ready["control"], "clear") == ["ok"]
-            misdeeds = json.loads(tell(ready["control"], "counts")[0])
-            wait_for(lambda: len(seals(area, kid)) >= 2 * SEALS, "the rest", log)
-    assert {"drop", "swallow", "duplicate", "reorder", "rewrite"} <= done, (done, misdeeds)
+            wait_for(lambda: len(seals(area, kid)) >= SEALS, "the rest", log)
+    assert len(done) >= 4 and under_trouble > 0, (done, under_trouble)
     found = seals(area, kid)
     assert [one.height for one in found] == list(range(1, len(found) + 1)), "no height twice, none left out"
     assert not [one for one in found if one.lost]
