@@ -2,7 +2,7 @@
 
 import pytest
 
-from firmware.wire import certificate
+from firmware.wire import certificate, cose
 from firmware.wire.certificate import faults, quorum
 from gateway.consensus import messages
 from gateway.consensus.messages import NULL_DIGEST, Checkpoint, Data, Submit, Vote, digest_of, encode_batch
@@ -71,7 +71,7 @@ def test_real_signatures_make_a_certificate_that_wire_checks() -> None:
     net.run()
     head = net.nodes[2].ledger.heads[1]
     decoded = certificate.decode(net.nodes[2].certified[1])
-    digest = certificate.cose.digest(certificate.vote_payload(0, "trade", 1, head.header_hash), "header", CHAIN_ID)
+    digest = cose.digest(certificate.vote_payload(0, "trade", 1, head.header_hash), "header", CHAIN_ID)
     assert [verify_digest(ring.members[signer].public_key, digest, signature)
             for signer, signature in zip(decoded.signers, decoded.signatures, strict=True)] == [True] * 3
     stranger = OpenSSLSigner.from_scalar(bytes(31) + b"\x07")
