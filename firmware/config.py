@@ -112,7 +112,7 @@ def _bus(values, name, points, own, kept):
         if row["type"] not in meters.TYPES and row["type"] not in own:
             raise BadConfig(key + ".type", "expected one of %s, or the name of a file of your own beside this one; "
                             "found %r, did you mean %r?" % (", ".join(meters.TYPES), row["type"],
-                                                            nearest(row["type"], list(meters.TYPES) + sorted(own))))
+                                                            _nearest(row["type"], list(meters.TYPES) + sorted(own))))
         if row["point"] in points:
             raise BadConfig(key + ".point", "point %d stands in %s too" % (row["point"], points[row["point"]]))
         is_part = _is_part_of_a_device(row["type"], own)
@@ -157,7 +157,7 @@ def checked(values, known, prefix):
         raise BadConfig(prefix.rstrip(".") or "file", "expected a table, found %r" % (values,))
     for key in sorted(values):
         if key not in known:
-            raise BadConfig(prefix + key, "unknown key; did you mean %r?" % nearest(key, sorted(known)))
+            raise BadConfig(prefix + key, "unknown key; did you mean %r?" % _nearest(key, sorted(known)))
     found = {}
     for key in sorted(known):
         kind, default, low, high = known[key]
@@ -206,22 +206,7 @@ def _hash_of(top, buses, kept):
     return hashlib.sha256(data).digest()
 
 
-def nearest(word, known):
-    """Returns the known word with the fewest edits (Levenshtein) to `word`."""
-    best, best_edits = known[0], 1000
-    for candidate in known:
-        edits = _edits(word, candidate)
-        if edits < best_edits:
-            best, best_edits = candidate, edits
-    return best
+def _nearest(word, known):
+    from firmware.nearest import nearest  # where something is misspelt
 
-
-def _edits(left, right):
-    row = list(range(len(right) + 1))
-    for at in range(len(left)):
-        following = [at + 1]
-        for to in range(len(right)):
-            same = row[to] + (0 if left[at] == right[to] else 1)
-            following.append(min(same, row[to + 1] + 1, following[to] + 1))
-        row = following
-    return row[-1]
+    return nearest(word, known)

@@ -5,15 +5,21 @@ the meter table's ratio and rounded half to even once, at the end. No float is e
 would lose watt-hours.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire.reading import IMPLAUSIBLE, Entry
 
 WORDS = {"u16": 1, "s16": 1, "u32": 2, "s32": 2, "f32": 2, "u64": 4, "s64": 4}  # kinds and their registers
-INTEGER_BITS = 63  # what a signed CBOR integer may carry; a register beyond is no value
+_INTEGER_BITS = const(63)  # what a signed CBOR integer may carry; a register beyond is no value
 NOT_A_NUMBER = "nan"
 OUT_OF_RANGE = "implausible"
 NOT_IMPLEMENTED = "not_implemented"  # the device says so itself, by the value that its maker keeps for it
 MOVED = "moved"  # another register map answers than the one that was found when this table was made
-SCALE_MAX = 10  # of a power of ten in a register: SunSpec's range
+_SCALE_MAX = const(10)  # of a power of ten in a register: SunSpec's range
 
 
 def entries_of(fields, registers):
@@ -78,7 +84,7 @@ def _value_of(field, registers):
     if fraction is None:
         return None, NOT_A_NUMBER
     value = scaled(fraction[0] * field.numerator * over, fraction[1] * field.denominator * under)
-    if not -(1 << INTEGER_BITS) <= value < 1 << INTEGER_BITS:
+    if not -(1 << _INTEGER_BITS) <= value < 1 << _INTEGER_BITS:
         return None, OUT_OF_RANGE
     return value, None
 
@@ -98,7 +104,7 @@ def _special(field, words, registers):
     if isinstance(word, str):
         return 1, 1, word
     power = word - 0x10000 if word >> 15 else word
-    if not -SCALE_MAX <= power <= SCALE_MAX:
+    if not -_SCALE_MAX <= power <= _SCALE_MAX:
         return 1, 1, NOT_IMPLEMENTED  # a value without its scale means nothing
     return (10 ** power, 1, None) if power >= 0 else (1, 10 ** -power, None)
 

@@ -16,19 +16,25 @@ Marks of what is no longer needed (`trim`) ride in the next record: nothing is e
 import binascii
 import struct
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 MAGIC = b"GSJ2"
 SECTOR = ">4sII"  # a sector's header: magic, epoch, first sequence number; CRC-32 follows
 UNIT = 16
 SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
 SECTORS = 4  # fewest: the newest, two to keep, the spare
 WINDOW = 1024  # bytes of a sector that are looked at together: a dozen readings
-RISK_SECTORS = 4  # more than any burst of records between two looks at `at_risk_seq` can fill
+_RISK_SECTORS = const(4)  # more than any burst of records between two looks at `at_risk_seq` can fill
 KINDS = 14  # 1 to 14: blank flash reads as 15
 
 HEAD, MARK = 6, 4  # bytes of a record before its payload, and of its trim mark if it has one
 _HEAD = ">HI"  # kind << 12 | has a mark << 11 | length of the payload; CRC-32
-_HAS_MARK = 2048
-_LENGTH = 2047
+_HAS_MARK = const(2048)
+_LENGTH = const(2047)
 _BLANK = b"\xff" * UNIT
 _BLANKS = b"\xff" * 256
 
@@ -77,7 +83,7 @@ class Journal:
     @property
     def at_risk_seq(self):
         """Records below this number are dropped within the next few sectors: copy what is still true of them."""
-        margin = max(1, min(RISK_SECTORS, self._count // 4))
+        margin = max(1, min(_RISK_SECTORS, self._count // 4))
         free = self._count - 1 - self._kept  # sectors until the first is dropped
         if free >= margin:
             return 0

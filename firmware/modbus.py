@@ -8,14 +8,20 @@ TCP/IP V1.0b (MBAP).
 
 import struct
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 READ_HOLDING, READ_INPUT, READ_FILE, READ_IDENTITY = 3, 4, 20, 43
-IDENTITY_TYPE = 14  # MEI type of "read device identification"
+_IDENTITY_TYPE = const(14)  # MEI type of "read device identification"
 REGISTERS = 125  # of one read, from the 253 bytes of a PDU
 FILE_BYTES = 245  # what a read of file records may answer
 UNITS = 247  # the highest address of a serial line; 0 is broadcast, which nobody answers
 RTU, TCP = "rtu", "tcp"
 MBAP_BYTES = 7
-TCP_BYTES = 260  # of a frame: 6 of the header, unit, PDU
+_TCP_BYTES = const(260)  # of a frame: 6 of the header, unit, PDU
 
 # Why an answer was not taken; stands in a reading as the reason of a missing value, so the list is only added to.
 FAULTS = ("no_answer", "crc", "unit", "function", "length", "transaction", "port")
@@ -55,7 +61,7 @@ def read_identity(category, first_object=0):
     """Returns the PDU of function 43/14: category 1 basic, 2 regular, 3 extended, 4 one object."""
     if not 1 <= category <= 4 or not 0 <= first_object <= 255:
         raise ValueError("category %r, object %r" % (category, first_object))
-    return bytes((READ_IDENTITY, IDENTITY_TYPE, category, first_object))
+    return bytes((READ_IDENTITY, _IDENTITY_TYPE, category, first_object))
 
 
 def is_reading(pdu):
@@ -65,7 +71,7 @@ def is_reading(pdu):
         return len(pdu) == 5
     if function == READ_FILE:
         return len(pdu) == 9
-    return function == READ_IDENTITY and len(pdu) == 4 and pdu[1] == IDENTITY_TYPE
+    return function == READ_IDENTITY and len(pdu) == 4 and pdu[1] == _IDENTITY_TYPE
 
 
 def frame(framing, unit, pdu, transaction=0):
@@ -140,7 +146,7 @@ def words_of(request_pdu, pdu):
 
 def identity_of(pdu):
     """Returns ({object id: bytes}, next object id or None) of a 43/14 answer."""
-    if len(pdu) < 7 or pdu[1] != IDENTITY_TYPE:
+    if len(pdu) < 7 or pdu[1] != _IDENTITY_TYPE:
         raise BadAnswer("length")
     objects = {}
     at = 7
@@ -251,7 +257,7 @@ def _sift_tcp(request, received):
         if length < MBAP_BYTES + 2:
             return begin, MBAP_BYTES + 2 - length
         whole = 6 + (received[begin + 4] << 8 | received[begin + 5])
-        if received[begin + 2] or received[begin + 3] or not MBAP_BYTES + 2 <= whole <= TCP_BYTES:
+        if received[begin + 2] or received[begin + 3] or not MBAP_BYTES + 2 <= whole <= _TCP_BYTES:
             return begin, 0  # out of step
         if length < whole or (received[begin:begin + 2] == request[:2] and received[begin:begin + whole] != request):
             return begin, max(0, whole - length)

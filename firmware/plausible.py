@@ -6,15 +6,21 @@ stand still while the power that is shown would have moved them are STALE: such 
 A checksum sees neither.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire.reading import IMPLAUSIBLE, STALE
 
 COUNTERS = ("1.8.0", "2.8.0", "15.8.0")
 POWERS = ("16.7.0", "36.7.0")
 WATT_MS_PER_WH = 3600000
-JUMP_WH = 1000  # a rise up to here is believed in any time: registers of some meters move in such steps
-STILL_WH = 50  # less than this that did not show says nothing; 3 steps of a register, where these are larger
-SCALED_WH = 100  # a step of a counter whose scale stands in another register
-LONGEST_MS = 900000  # power is not believed to have lasted longer than this between two readings
+_JUMP_WH = const(1000)  # a rise up to here is believed in any time: registers of some meters move in such steps
+_STILL_WH = const(50)  # less than this that did not show says nothing; 3 steps of a register, where these are larger
+_SCALED_WH = const(100)  # a step of a counter whose scale stands in another register
+_LONGEST_MS = const(900000)  # power is not believed to have lasted longer than this between two readings
 
 
 def judge(seen, fields, entries, time_ms, max_power_w):
@@ -42,9 +48,9 @@ def judge(seen, fields, entries, time_ms, max_power_w):
     if values != list(old) or not _is_counted(values, last_power_w):
         unseen = 0
     else:
-        was_still = unseen >= max(STILL_WH, 3 * step_wh) * WATT_MS_PER_WH
-        unseen += abs(last_power_w) * min(LONGEST_MS, time_ms - last_ms)
-        if unseen >= max(STILL_WH, 3 * step_wh) * WATT_MS_PER_WH:
+        was_still = unseen >= max(_STILL_WH, 3 * step_wh) * WATT_MS_PER_WH
+        unseen += abs(last_power_w) * min(_LONGEST_MS, time_ms - last_ms)
+        if unseen >= max(_STILL_WH, 3 * step_wh) * WATT_MS_PER_WH:
             bits |= STALE
             if not was_still:
                 texts.append("its counters stand still at %d W: it may be answering with old values" % last_power_w)
@@ -62,7 +68,7 @@ def _moved(old, values, elapsed_ms, max_power_w):
             bits |= IMPLAUSIBLE
             texts.append("register %s fell from %d to %d Wh: it has begun again, or this is another meter (gridseal "
                          "meter replace)" % (name, before, value))
-        elif (value - before - JUMP_WH) * WATT_MS_PER_WH > max_power_w * elapsed_ms:
+        elif (value - before - _JUMP_WH) * WATT_MS_PER_WH > max_power_w * elapsed_ms:
             bits |= IMPLAUSIBLE
             texts.append("register %s rose by %d Wh within %d s, more than %d W can" % (
                 name, value - before, elapsed_ms // 1000, max_power_w))
@@ -81,5 +87,5 @@ def _step_wh(field, value):
     if field.kind[0] == "f":
         return max(10, abs(value) >> 22)
     if field.special is not None and field.special.scale_at is not None:
-        return SCALED_WH
+        return _SCALED_WH
     return field.numerator // field.denominator

@@ -4,6 +4,12 @@ A record holds what cannot be computed: names and units are the meter table's. T
 new ones at the end.
 """
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware import meters, records
 from firmware.modbus import EXCEPTION, FAULTS
 from firmware.wire.errors import Refused
@@ -11,9 +17,10 @@ from firmware.wire.reading import Entry, Reading, encode
 
 # A missing value's; 128 + code: an exception.
 REASONS = FAULTS + ("nan", "implausible", "not_read", "not_asked", "not_implemented", "moved")
-EXCEPTIONS_FROM = 128
-USUAL_MV, USUAL_MHZ = 230000, 50000  # what values are written relative to: most take a byte less
-TAG_HASH = 4  # bytes of its hash: a table that was changed meanwhile must not give old words a new meaning
+_EXCEPTIONS_FROM = const(128)
+_USUAL_MV = const(230000)  # what values are written relative to: most take a byte less
+_USUAL_MHZ = const(50000)
+_TAG_HASH = const(4)  # bytes of its hash: a table that was changed meanwhile must not give old words a new meaning
 
 
 def tag_of(meter):
@@ -21,7 +28,7 @@ def tag_of(meter):
     if meter.type in meters.TYPES:
         return b""
     name = meter.type.encode()
-    return bytes((len(name),)) + name + meters.map_hash(meter)[:TAG_HASH]
+    return bytes((len(name),)) + name + meters.map_hash(meter)[:_TAG_HASH]
 
 
 def encode_reading(reading, meter_type, group, tag=b""):
@@ -92,16 +99,16 @@ def readings_of(journal, kid, record, tables):
 def _usual(field):
     """The value that one of this Field or Entry is written relative to."""
     if field.unit == "mV":
-        return USUAL_MV
-    return USUAL_MHZ if field.name == "14.7.0" else 0
+        return _USUAL_MV
+    return _USUAL_MHZ if field.name == "14.7.0" else 0
 
 
 def _own_table(payload, at, tables):
     """(Meter, where its tag ends); Refused where that table is no longer what it was."""
-    end = at + 1 + payload[at] + TAG_HASH
+    end = at + 1 + payload[at] + _TAG_HASH
     if len(payload) < end + 32:
         raise Refused("damaged", end + 32, len(payload))
-    name = bytes(payload[at + 1:end - TAG_HASH])
+    name = bytes(payload[at + 1:end - _TAG_HASH])
     try:
         table = tables(name.decode())
     except ValueError:
@@ -113,13 +120,13 @@ def _own_table(payload, at, tables):
 
 def _reason_number(reason):
     if reason.startswith(EXCEPTION):
-        return EXCEPTIONS_FROM + (int(reason[len(EXCEPTION):]) & 127)
+        return _EXCEPTIONS_FROM + (int(reason[len(EXCEPTION):]) & 127)
     return REASONS.index(reason)
 
 
 def _reason(number):
-    if number >= EXCEPTIONS_FROM:
-        return EXCEPTION + str(number - EXCEPTIONS_FROM)
+    if number >= _EXCEPTIONS_FROM:
+        return EXCEPTION + str(number - _EXCEPTIONS_FROM)
     if number >= len(REASONS):
         raise Refused("damaged", len(REASONS), number)
     return REASONS[number]

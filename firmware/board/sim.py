@@ -9,6 +9,12 @@ import json
 import os
 import socket
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 import firmware
 from firmware import modbus
 from firmware.board.micro import MicroBoard, drop, exists, read_file, stamp
@@ -20,11 +26,11 @@ from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE
 from firmware.wire import cbor
 
 CONFIG_NAME = "meter.json"
-SECTOR_BYTES = 4096
+_SECTOR_BYTES = const(4096)
 BLANK = b"\xff" * 256
-CHUNK_BYTES = 512  # of a file that is hashed
-DAY_MS = 86400000
-FOLDER_BIT = 0x4000  # of ilistdir's kind
+_CHUNK_BYTES = const(512)  # of a file that is hashed
+_DAY_MS = const(86400000)
+_FOLDER_BIT = const(0x4000)  # of ilistdir's kind
 
 
 class FileDevice:
@@ -32,29 +38,29 @@ class FileDevice:
 
     def __init__(self, path, size):
         if exists(path):
-            self._count = os.stat(path)[6] // SECTOR_BYTES  # a ring never changes its size: its newest end is anywhere
+            self._count = os.stat(path)[6] // _SECTOR_BYTES  # a ring never changes its size: its newest end is anywhere
         else:
-            self._count = size // SECTOR_BYTES
+            self._count = size // _SECTOR_BYTES
             with open(path, "wb") as file:
                 for _ in range(size // len(BLANK)):
                     file.write(BLANK)
         self._file = open(path, "r+b")  # noqa: SIM115  closed in close
 
     def readblocks(self, block, buffer, offset=0):
-        self._file.seek(block * SECTOR_BYTES + offset)
+        self._file.seek(block * _SECTOR_BYTES + offset)
         self._file.readinto(buffer)
 
     def writeblocks(self, block, data, offset=0):
-        self._file.seek(block * SECTOR_BYTES + offset)
+        self._file.seek(block * _SECTOR_BYTES + offset)
         self._file.write(data)
 
     def ioctl(self, operation, argument):
         if operation == BLOCK_COUNT:
             return self._count
         if operation == BLOCK_SIZE:
-            return SECTOR_BYTES
+            return _SECTOR_BYTES
         if operation == ERASE:
-            for offset in range(0, SECTOR_BYTES, len(BLANK)):
+            for offset in range(0, _SECTOR_BYTES, len(BLANK)):
                 self.writeblocks(argument, BLANK, offset)
         self._file.flush()
         return 0
@@ -113,9 +119,9 @@ class SimBoard(MicroBoard):
             os.mkdir(folder)
         with open("%s/%s.cbor" % (folder, stamp(start_ms)[:10]), "ab") as file:
             file.write(cbor.encode([point, start_ms, [[one.frame, one.answer] for one in exchanges]]))
-        if start_ms // DAY_MS != self._pruned_day:
-            self._pruned_day = start_ms // DAY_MS
-            oldest = stamp(max(0, start_ms - self._keep_frames_days * DAY_MS))[:10]
+        if start_ms // _DAY_MS != self._pruned_day:
+            self._pruned_day = start_ms // _DAY_MS
+            oldest = stamp(max(0, start_ms - self._keep_frames_days * _DAY_MS))[:10]
             for name in os.listdir(folder):
                 if name[:10] < oldest:
                     os.remove(folder + "/" + name)
@@ -170,7 +176,7 @@ def _paths_below(folder):
     found = []
     for entry in os.ilistdir(folder):  # type: ignore[attr-defined]  # a board's
         path = folder + "/" + entry[0]
-        if entry[1] & FOLDER_BIT:
+        if entry[1] & _FOLDER_BIT:
             found.extend(_paths_below(path))
         else:
             found.append(path)
@@ -179,7 +185,7 @@ def _paths_below(folder):
 
 def _hash_of(path):
     """(size, SHA-256) of a file."""
-    hasher, size, chunk = hashlib.sha256(), 0, bytearray(CHUNK_BYTES)
+    hasher, size, chunk = hashlib.sha256(), 0, bytearray(_CHUNK_BYTES)
     with open(path, "rb") as file:
         got = file.readinto(chunk)
         while got:

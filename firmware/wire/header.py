@@ -4,11 +4,17 @@ import hashlib
 import struct
 from collections import namedtuple
 
+try:
+    from micropython import const
+except ImportError:
+    def const(value):
+        return value
+
 from firmware.wire import cbor
 from firmware.wire.errors import Refused, check
 from firmware.wire.shape import check_fields
 
-HEADER_BYTES = 80
+_HEADER_BYTES = const(80)
 VERSION = 1
 _FORMAT = ">I32s32sIII"
 
@@ -31,8 +37,8 @@ def encode(header):
 
 def decode(data):
     """Returns the Header of exactly 80 bytes of a known version; Refused `malformed` or `wrong_version`."""
-    if len(data) != HEADER_BYTES:
-        raise Refused("malformed", HEADER_BYTES, len(data))
+    if len(data) != _HEADER_BYTES:
+        raise Refused("malformed", _HEADER_BYTES, len(data))
     header = Header(*struct.unpack(_FORMAT, data))
     if header.version != VERSION:
         raise Refused("wrong_version", VERSION, header.version)

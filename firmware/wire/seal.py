@@ -17,12 +17,10 @@ FIRST_PREVIOUS = bytes(32)  # height 1, or the first after a loss
 ENVELOPE_BYTES = 60 * 1024  # the broker's limit is 64 KiB; topic and MQTT headers take their part
 READINGS = 512  # of 120 bytes at least, more do not fit an envelope
 
-CLOCK_BITS = 3  # flags, bits 0-1: the clock state of reading.py
-TAMPER_1, TAMPER_2 = 4, 8
+CLOCK_BITS = 3  # flags, bits 0-1: the clock state of reading.py; 4 and 8: the case was opened, in two places
 HEIGHTS_LOST = 16
 SLOT_B = 32
-LATE = 64
-SAFE_MODE = 128
+LATE = 64  # 128: safe mode
 
 Seal = namedtuple("Seal", (
     "version", "kid", "point", "meter_epoch", "height", "lost", "previous", "root", "count",

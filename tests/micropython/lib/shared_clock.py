@@ -3,9 +3,10 @@
 import struct
 
 from _bridge import clock_done, clock_ns, clock_page
+from micropython import const
 from uctypes import addressof
 
-SYNCHRONISED = 2
+_SYNCHRONISED = const(2)
 
 
 class SharedClock:
@@ -28,7 +29,7 @@ class SharedClock:
         return self._monotonic_ns() // 1000000
 
     def quality(self):
-        return SYNCHRONISED
+        return _SYNCHRONISED
 
     def progress(self, label_ms):
         struct.pack_into("<qq", self._done, 0, label_ms, label_ms)

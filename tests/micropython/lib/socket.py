@@ -6,11 +6,14 @@ from _bridge import line as _line
 from _bridge import poll as _poll
 from _bridge import receive as _receive
 from _bridge import send as _send
+from micropython import const
 from uctypes import addressof
 
 AF_INET, SOCK_STREAM, IPPROTO_TCP, TCP_NODELAY = 2, 1, 6, 1
 EAGAIN, EBADF = 11, 9
-CONNECT_MS = 60000
+_CONNECT_MS = const(60000)
+EHOSTUNREACH = 118  # lwIP's
+gate = None  # a function that tells whether there is a network (lib/network.py)
 
 
 class socket:
@@ -30,7 +33,9 @@ class socket:
         self._wait_ms = -1 if is_blocking else 0
 
     def connect(self, address):
-        self._id = _checked(_connect(address[0], address[1], self._wait_ms if self._wait_ms > 0 else CONNECT_MS))
+        if gate is not None and not gate():
+            raise OSError(EHOSTUNREACH)
+        self._id = _checked(_connect(address[0], address[1], self._wait_ms if self._wait_ms > 0 else _CONNECT_MS))
 
     def fileno(self):
         return self._id
