@@ -28,7 +28,7 @@ class KnownKeys:
     def _add_comb(self, public65):
         from firmware.crypto import p256_key
 
-        comb = b""
+        comb = bytearray()
         try:
             comb = self._combs[public65] = p256_key.make_table(public65)
         except MemoryError:

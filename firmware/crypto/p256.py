@@ -27,7 +27,7 @@ def use_comb(comb) -> None:
     _base = comb
 
 
-def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes = b"") -> bool:
+def verify_digest(public65: bytes, h32: bytes, sig64: bytes, table: bytes | bytearray = b"") -> bool:
     """True when sig64 signs h32 under public65; False for anything else, of any length. table: the key's own from
     `p256_key.make_table`; it halves the time and is not checked against the key."""
     if len(sig64) != 64 or len(h32) != 32 or not is_public_key(public65):
@@ -108,21 +108,21 @@ def add(x, y, z, x2, y2):
 def multiply(terms, blind: int = 1):
     """The sum of terms (digits, table, offset of its first point); one doubling for each digit of the longest.
 
-    digits: bytes, the highest first: twice the point's place in the table, and 1 more for its negative; 255 adds
-    nothing. The first point enters with Z = blind.
+    digits: bytes, the highest first: 0 adds nothing, 1 + twice a point's place in the table adds it, 2 + twice its
+    place takes it away. The first point enters with Z = blind.
     """
     if not blind % P:
         raise ValueError("blind is a number in 1..P-1")
     from_bytes = int.from_bytes
     steps = max([len(term[0]) for term in terms])
-    terms = [(b"\xff" * (steps - len(term[0])) + term[0], term[1], term[2]) for term in terms]
     x = y = z = 0
     for step in range(steps):
         if z:
             x, y, z = double(x, y, z)
         for digits, table, at in terms:
-            digit = digits[step]
-            if digit == 255:
+            place = step - steps + len(digits)
+            digit = digits[place] - 1 if place >= 0 else -1
+            if digit < 0:
                 continue
             at += digit >> 1 << 6
             x2 = from_bytes(table[at:at + 32], "big")
@@ -156,7 +156,7 @@ def base_terms(k: int) -> list:
 
 
 def _digits(k: int, rows: int, columns: int) -> bytes:
-    """The signed columns of k modulo n, the highest first, for a table of 2^(rows - 1) points, 2 to 7 rows.
+    """The columns of k modulo n as digits of `multiply`, for a table of 2^(rows - 1) points, 2 to 7 rows.
 
     With k = 2 e - (2^(rows * columns) - 1), bit i of e says + (1) or - (0) for 2^i. Row 0 is the column's sign, row 1
     the highest bit of the place; below a negative sign the other rows are turned over.
@@ -175,4 +175,4 @@ def _digits(k: int, rows: int, columns: int) -> bytes:
             places = places << 1 | bits ^ minus
         else:
             minus = bits ^ ones
-    return (places << 1 | minus).to_bytes(columns, "big")
+    return ((places << 1 | minus) + ones).to_bytes(columns, "big")

@@ -167,7 +167,7 @@ SMALL = (1, 2, 3, 5, p256.N - 1, p256.N - 2, p256.N - 3, (p256.N + 1) // 2, 1 <<
 def test_sums_that_meet_on_the_way_are_right_too(comb: ModuleType, d: int) -> None:
     """Q is a small multiple of G, and so are both summands: additions meet equal and opposite points and infinity."""
     public65 = OpenSSLSigner.from_scalar(d.to_bytes(32, "big")).public_key()
-    tables = [b"", *(p256_key.make_table(public65, rows) for rows in (3, 5, 6))]
+    tables = [bytearray(), *(p256_key.make_table(public65, rows) for rows in (3, 5, 6))]
     for u in (0, *SMALL):
         for v in SMALL:
             k = (u + v * d) % p256.N
@@ -199,10 +199,10 @@ def test_signed_columns_are_the_number(k: int, rows: int) -> None:
     total = 0
     for digit in p256._digits(k, rows, columns):
         total *= 2
-        sign = -1 if digit & 1 else 1
+        sign = 1 if digit & 1 else -1
         total += sign
         for row in range(1, rows):
-            bit = digit >> 1 >> rows - 1 - row & 1
+            bit = digit - 1 >> 1 >> rows - 1 - row & 1
             total += sign * (1 if bit else -1) << row * columns
     assert total % p256.N == k
 
@@ -213,8 +213,8 @@ def test_the_non_adjacent_form_is_the_number(v: int) -> None:
     total, last = 0, -9
     for place, digit in enumerate(digits):
         total *= 2
-        if digit != 255:
-            total += (-1 if digit & 1 else 1) * (digit >> 1 << 1 | 1)
+        if digit:
+            total += (1 if digit & 1 else -1) * (digit - 1 | 1)
             assert place - last >= 4, "four digits hold one that is not 0"
             last = place
     assert total == v and len(table) == 4 * 64 and at == 0
