@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from deploy import sim_fleet
 from deploy.clock import open_clock
 from sim_hardware import command, device_command
 from sim_hardware.board import command as board_command
@@ -27,3 +28,4 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     broker = devices.add_parser("broker", help="a proxy that misbehaves in front of a real MQTT broker")
     broker_command.add_arguments(broker)
     broker.set_defaults(run=broker_command.run)
+    sim_fleet.add_parser(devices)
