@@ -83,6 +83,7 @@ class Checker:
         self._pool = ThreadPoolExecutor(THREADS, "verify")
         self._cache = Cache()
         self._verified: OrderedDict[bytes, tuple[bytes, bytes]] = OrderedDict()  # payload hash: leaf, public key
+        self._running: set[asyncio.Future[Any]] = set()  # chunks that the threads have in hand
 
     def stop(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -103,8 +104,7 @@ class Checker:
         """A result for each job, in their order."""
         found: list[Result | NotCached] = []
         for chunk in await asyncio.gather(*(
-                self._loop.run_in_executor(self._pool, self._check_chunk, jobs[at:at + CHUNK], now_s)
-                for at in range(0, len(jobs), CHUNK))):
+                self._run(self._check_chunk, jobs[at:at + CHUNK], now_s) for at in range(0, len(jobs), CHUNK))):
             found += chunk
         late = [at for at, result in enumerate(found) if isinstance(result, NotCached)]
         if late:
@@ -117,17 +117,27 @@ class Checker:
     async def check_batch(self, leaves: Sequence[bytes],
                           has_readings: Callable[[bytes], bool]) -> tuple[str | None, list[bytes]]:
         """(reason why a proposed batch is bad, or None; payload hashes of the seals whose readings are not here)."""
-        try:
-            for leaf in leaves:
-                self.agent(verify.kid_of(leaf))
-            inspection = verify.inspect_batch(leaves, self._cache, self._domain.chain_id, self._domain.parameters,
-                                              self._is_verified, has_readings)
-        except Refused as refused:
-            return refused.reason, []
+        inspection = self.inspect(leaves, has_readings)
+        if not isinstance(inspection, str) and inspection.claims and self._running:
+            # brokers bring the same to all at the same moment: what is being verified is not verified twice
+            await asyncio.wait(self._running)
+            inspection = self.inspect(leaves, has_readings)
+        if isinstance(inspection, str):
+            return inspection, []
         verdicts = await asyncio.gather(*(
-            self._loop.run_in_executor(self._pool, self._are_good, inspection.claims[at:at + CHUNK])
+            self._run(self._are_good, inspection.claims[at:at + CHUNK], inspection.claimed[at:at + CHUNK])
             for at in range(0, len(inspection.claims), CHUNK)))
         return (None if all(verdicts) else "bad_signature"), inspection.missing
+
+    def inspect(self, leaves: Sequence[bytes], has_readings: Callable[[bytes], bool]) -> verify.Inspection | str:
+        """What a proposed batch still needs, or the reason why it is bad."""
+        try:
+            for kid in {verify.kid_of(leaf) for leaf in leaves}:
+                self.agent(kid)
+            return verify.inspect_batch(leaves, self._cache, self._domain.chain_id, self._domain.parameters,
+                                        self._is_verified, has_readings)
+        except Refused as refused:
+            return refused.reason
 
     def check_signature(self, item: bytes, kind: str, public_key: bytes) -> bool:
         """For execution, in the ledger's thread: True at once where this replica has verified these very bytes."""
@@ -145,9 +155,7 @@ class Checker:
         """This leaf's signature is good."""
         agent = self.agent(kid)
         if agent is not None:
-            self._verified[payload_hash] = (leaf, agent.public_key)
-            if len(self._verified) > VERIFIED:
-                self._verified.popitem(last=False)
+            self._note(payload_hash, leaf, agent.public_key)
 
     def forget(self, payload_hash: bytes) -> None:
         """It is in a block: nobody will ask again."""
@@ -159,7 +167,12 @@ class Checker:
 
     def _check_chunk(self, jobs: Sequence[Job], now_s: int) -> list[Result | NotCached]:
         """One of the pool's threads."""
-        return finish([self._open(job, now_s) for job in jobs], self._verify_digest)
+        opened = [self._open(job, now_s) for job in jobs]
+        results = finish(opened, self._verify_digest)
+        for one, result in zip(opened, results, strict=True):
+            if isinstance(one, OpenedTransaction) and isinstance(result, VerifiedTransaction):
+                self._note(result.payload_hash, result.leaf, one.claim.public_key)
+        return results
 
     def _open(self, job: Job, now_s: int) -> OpenedSeal | OpenedTransaction | Result | NotCached:
         area, chain_id, channels = self._domain.area, self._domain.chain_id, self._domain.channels
@@ -174,8 +187,26 @@ class Checker:
         except (Refused, NotCached) as result:
             return result
 
-    def _are_good(self, claims: Sequence[verify.Claim]) -> bool:
-        return all(self._verify_digest(*claim) for claim in claims)
+    def _are_good(self, claims: Sequence[verify.Claim], claimed: Sequence[tuple[bytes, bytes]]) -> bool:
+        """One of the pool's threads."""
+        for claim, (payload_hash, leaf) in zip(claims, claimed, strict=True):
+            if not self._verify_digest(*claim):
+                return False
+            self._note(payload_hash, leaf, claim.public_key)
+        return True
+
+    def _note(self, payload_hash: bytes, leaf: bytes, public_key: bytes) -> None:
+        """This leaf's signature is good under this key; any thread."""
+        self._verified[payload_hash] = (leaf, public_key)
+        if len(self._verified) > VERIFIED:
+            self._verified.popitem(last=False)
+
+    def _run(self, work: Callable[..., Any], *arguments: Any) -> "asyncio.Future[Any]":
+        """In one of the pool's threads."""
+        running = self._loop.run_in_executor(self._pool, work, *arguments)
+        self._running.add(running)
+        running.add_done_callback(self._running.discard)
+        return running
 
 
 def finish(found: Sequence[Any], verify_digest: VerifyDigest) -> list[Any]:

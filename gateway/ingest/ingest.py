@@ -214,21 +214,20 @@ class Ingest:
     def executed(self, channel: str, height: int, leaves: Sequence[bytes], results: Sequence[int],
                  header: bytes | None = None) -> None:
         """A block was executed here, in order of heights; also when it was caught up with."""
-        seals, transactions = [], []
-        batch = Batch([], [], [])
+        seals, transactions, batch = [], [], Batch([], [], [])
         for index, (leaf, code) in enumerate(zip(leaves, results, strict=True), 1):
             key = verify.item_key(leaf)
             self.checker.forget(key)
             self._durable.discard(key)
             try:
-                found = verify.seal_of(leaf)
-                sender = verify.read_leaf(leaf)[1]
+                found, sender = verify.seal_of(leaf), verify.read_leaf(leaf)[1]
             except Refused:
                 continue  # a block may hold anything that a dishonest primary got through; it has its code
             if found is None:
                 self._transactions.pop(key, None)
                 transactions.append(TransactionEntry(sender, key, index))
-                self._registry_changed()
+                if code == 0 and verify.may_change_registry(leaf):
+                    self._registry_changed()
             elif is_accepted(code):
                 seals.append(SealEntry(found.kid, found.point, found.height, index))
                 self.taken.count(found, code)
@@ -254,8 +253,7 @@ class Ingest:
 
     def status(self) -> dict[str, Any]:
         """Counters, safe to show."""
-        pending, held = self.chains.counts()
-        taken = self.taken
+        (pending, held), taken = self.chains.counts(), self.taken
         return {"readings": taken.readings, "seals": taken.seals, "newest_ms": taken.newest_ms,
                 "refused": dict(self.refusals.by_reason),
                 "refused_by_agent": {who: dict(counts) for who, counts in self.refusals.by_agent.items()},
@@ -470,7 +468,8 @@ class Ingest:
         while True:
             await self._pulse.turn()
             await self._keep_witnesses()  # those whose block came after them
-            duties = self.desk.tick(self._clock.monotonic_ms())
+            is_heard = self._post is not None and self._post.is_heard  # else what is due waits: nobody would get it
+            duties = self.desk.tick(self._clock.monotonic_ms()) if is_heard else []
             for at in range(0, len(duties), DUTIES):
                 some = duties[at:at + DUTIES]
                 count = self.witnesses.count()

@@ -370,6 +370,11 @@ class Brokers:
         for link in self.links:
             link.publish(topic, payload, retain=retain, newest_only=newest_only)
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether any broker is there."""
+        return any(link.connected for link in self.links)
+
     def status(self) -> list[dict[str, Any]]:
         return [link.status() for link in self.links]
 

@@ -59,6 +59,9 @@ class Store(Books, Protocol):
 class Post(Protocol):
     """The brokers (`mqtt.Brokers`)."""
 
+    @property
+    def is_heard(self) -> bool: ...
+
     def done(self, tokens: Iterable[Token]) -> None: ...
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, newest_only: bool = True) -> None: ...

@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple, Protocol
 
-from firmware.wire import cose, topics
+from firmware.wire import cose, topics, trading
 from firmware.wire import seal as seal_codec
 from firmware.wire import transaction as transaction_codec
 from firmware.wire.errors import Refused, check
@@ -31,6 +31,8 @@ SEEN_LEAVES = 1024
 
 KID_AT = 9  # tag 18, array of 4, protected bytes, map of one: the kid follows
 
+_MARKET_ALONE = (trading.DEPOSIT, trading.TOP_UP, trading.WITHDRAW, trading.ORDER, trading.CANCEL, trading.COMMIT,
+                 trading.REVEAL)
 _new = tuple.__new__  # a named tuple without the call between
 VerifyDigest = Callable[[bytes, bytes, bytes], bool]
 
@@ -99,6 +101,7 @@ class Inspection(NamedTuple):
 
     claims: list[Claim]
     missing: list[bytes]
+    claimed: list[tuple[bytes, bytes]] = []  # (payload hash, leaf) of each claim
 
 
 def check_envelope(topic: str | None, data: bytes, registry: Registry, chain_id: bytes, area: str,
@@ -257,6 +260,7 @@ def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, 
     size = sum(map(len, leaves))
     check(size <= parameters["batch_bytes"] or len(leaves) == 1, "oversize", parameters["batch_bytes"], size)
     claims: list[Claim] = []
+    claimed: list[tuple[bytes, bytes]] = []
     missing: list[bytes] = []
     seen: set[bytes] = set()
     shares: dict[bytes, int] = {}
@@ -272,9 +276,10 @@ def inspect_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, 
             agent = registry.agent(kid)
             if agent is not None:
                 claims.append(Claim(agent.public_key, quick.digest(payload, kind, chain_id), signature))
+                claimed.append((payload_hash, leaf))
         if kind == "seal" and not has_readings(payload_hash):
             missing.append(payload_hash)
-    return Inspection(claims, missing)
+    return Inspection(claims, missing, claimed)
 
 
 def check_batch(leaves: Sequence[bytes], registry: Registry, chain_id: bytes, parameters: Mapping[str, int],
@@ -316,6 +321,11 @@ def seal_of(leaf: bytes) -> Seal | None:
         return found[2]
     kind, _, payload, _ = read_leaf(leaf)
     return seal_codec.decode(payload) if kind == "seal" else None
+
+
+def may_change_registry(leaf: bytes) -> bool:
+    """Whether a transaction of this type may change who is enrolled, or a point: false for money and market alone."""
+    return _decode_transaction(read_leaf(leaf)[2]).type not in _MARKET_ALONE
 
 
 def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
