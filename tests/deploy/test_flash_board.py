@@ -138,8 +138,7 @@ def test_a_board_is_flashed_and_a_second_run_changes_nothing(home: Path, tmp_pat
                                                              capsys: pytest.CaptureFixture[str]) -> None:
     digest = write_firmware(tmp_path / "firmware.bin")
     words = ["--config", str(home), "--firmware", str(tmp_path / "firmware.bin"), "--sha256", digest]
-    with plugged(tmp_path / "flash.bin", tmp_path / "port") as board:
-        board.flash.program(0x300000, bytes(0x100000))  # an earlier life: another's files and journal
+    with plugged(tmp_path / "flash.bin", tmp_path / "port"):
         capsys.readouterr()
         code, wrote, said = flash(capsys, tmp_path / "port", *words, "--area-folder", str(tmp_path / "area"))
         assert code == 0, said
@@ -210,6 +209,25 @@ def test_a_damaged_file_system_is_made_anew(home: Path, tmp_path: Path, capsys: 
         assert code == 0 and "the file system cannot be read" in said
     check_whole(Flashed(tmp_path / "flash.bin", tmp_path / "found"), home, second)
     assert second["kid"] != first["kid"]  # the key went with it
+
+
+def test_nothing_of_an_earlier_life_is_taken_over(home: Path, tmp_path: Path,
+                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    """A board with another table, where our file system, a key and a journal happen to lie in the very same places."""
+    digest = write_firmware(tmp_path / "firmware.bin")
+    words = ["--config", str(home), "--area-folder", str(tmp_path / "area"), "--firmware",
+             str(tmp_path / "firmware.bin"), "--sha256", digest]
+    capsys.readouterr()
+    with plugged(tmp_path / "flash.bin", tmp_path / "port") as board:
+        code, first, said = flash(capsys, tmp_path / "port", *words)
+        assert code == 0, said
+        board.flash.program(0x368000, bytes(0x98000))
+        board.flash.program(0xF000, bytes(4096))
+        board.flash.erase(layout.TABLE_AT, 1)
+        code, second, said = flash(capsys, tmp_path / "port", *words)
+        assert code == 0 and "a new board" in said, said
+    check_whole(Flashed(tmp_path / "flash.bin", tmp_path / "found"), home, second)
+    assert second["kid"] != first["kid"]
 
 
 def test_a_board_that_ran_an_update_goes_back_to_the_first_slot(home: Path, tmp_path: Path,

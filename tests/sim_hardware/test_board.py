@@ -83,6 +83,12 @@ def test_erase_is_by_sectors_and_writing_without_it_shows(board: tuple[Board, st
     made.flash.program(0x3FF0, b"\xaa" * 32)  # half of it over zeros
     assert made.flash.read(0x3FF0, 32) == b"\0" * 16 + b"\xaa" * 16
     assert made.flash.dirty_writes == 16
+    (tmp_path / "data").write_bytes(noise(9000))
+    for stub in ([], ["--no-stub"]):  # esptool has what it writes erased first
+        assert tool("esptool", *stub, "--port", port, "write-flash", "0x3000", str(tmp_path / "data")).returncode == 0
+        assert made.flash.read(0x3000, 9000) == noise(9000) and made.flash.dirty_writes == 16
+        made.flash.program(0x3000, bytes(9000))
+        made.flash.dirty_writes = 16
     assert tool("esptool", "--port", port, "erase-flash").returncode == 0
     assert made.flash.read(0, made.flash.size) == BLANK * made.flash.size
 
@@ -176,6 +182,8 @@ def test_mpremote_copies_files_and_they_stay(prompt: tuple[Board, list[str], Pat
     assert done.returncode == 0 and "executed on every boot" in done.stdout
     done = tool("mpremote", *words, "fs", "rm", ":sub/data.bin", "+", "fs", "rmdir", ":sub", "+", "fs", "ls", ":")
     assert done.returncode == 0 and "sub" not in done.stdout.splitlines()[-1]
+    partitions.unpack(made.flash, folder / "after")
+    assert not (folder / "after" / "vfs" / "sub" / "data.bin").exists()
 
 
 def test_mpremote_mounts_a_folder_and_runs_from_it(prompt: tuple[Board, list[str], Path]) -> None:
