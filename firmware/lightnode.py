@@ -136,7 +136,7 @@ class LightNode:
         self.is_changed = False
         parts: list = [cbor.head(4, 8), cbor.encode(VERSION), cbor.encode(self.chain_id), cbor.encode(self.channel),
                        cbor.encode(self.epoch)]
-        _put_pairs(parts, self._recent[-SAVED:])
+        _put_pairs(parts, self._recent[-SAVED:] if self.contradiction is None else self._recent[-1:])
         _put_pairs(parts, self.contradiction)
         parts.append(cbor.encode(self._silent_s))
         if self.witnessed is None:

@@ -19,27 +19,35 @@ def make_table(public65: bytes, rows: int = ROWS, columns: int = 0) -> bytearray
     where it is not. rows: 2 to 7; columns: as few as the scalar's 256 bits need, if not given.
     """
     columns = columns or -(-256 // rows)
+    x, y = _coordinates(public65)
+    z = 1
     out, halves = bytearray(32 << rows), bytearray(128 * (rows - 1))  # before sums leave no room in one piece
-    x0, y0 = _coordinates(public65)
-    x, y, z = x0, y0, 1
-    points = []
-    for _ in range(1, rows):
+    _put(out, 0, x, y)
+    units = []
+    for at in range(0, len(halves), 128):
         for _ in range(columns):
             x, y, z = p256.double(x, y, z)
-        points.append((x, y, z))
-        points.append(p256.double(x, y, z))
-    _write(halves, points)
-    x, y, z = x0, y0, 1
+        _put(halves, at, x, y)
+        units.append(z)
+        x2, y2, z2 = p256.double(x, y, z)
+        _put(halves, at + 64, x2, y2)
+        units.append(z2)
+    _make_affine(halves, units)
+    x, y = _get(out, 0)
+    z = 1
     for at in range(0, len(halves), 128):
-        x2, y2 = _point(halves, at)
+        x2, y2 = _get(halves, at)
         x, y, z = p256.add(x, y, z, x2, -y2)
-    points = [(x, y, z)]
+    _put(out, 0, x, y)
+    units = [z]
     for at in range(len(halves) - 64, 0, -128):
-        x2, y2 = _point(halves, at)
-        for i in range(len(points)):
-            x, y, z = points[i]
-            points.append(p256.add(x, y, z, x2, y2))
-    _write(out, points)
+        x2, y2 = _get(halves, at)
+        for i in range(len(units)):
+            x, y = _get(out, 64 * i)
+            x, y, z = p256.add(x, y, units[i], x2, y2)
+            _put(out, 64 * len(units), x, y)
+            units.append(z)
+    _make_affine(out, units)
     return out
 
 
@@ -48,14 +56,16 @@ def term(v: int, public65: bytes):
     Elliptic Curve Cryptography, algorithm 3.36)."""
     digits, table = bytearray(257), bytearray(256)
     x, y = _coordinates(public65)
-    x2, y2, z2 = p256.double(x, y, 1)
-    square = z2 * z2 % P  # seen with this Z as the unit, twice the key is affine: adding does not ask for the curve
-    x, y, z = x * square % P, y * (square * z2 % P) % P, 1
-    points = [(x, y, z2)]
-    for _ in range(3):
-        x, y, z = p256.add(x, y, z, x2, y2)
-        points.append((x, y, z * z2 % P))
-    _write(table, points)
+    x2, y2, unit = p256.double(x, y, 1)
+    square = unit * unit % P  # seen with this Z as 1, twice the key is affine: adding does not ask for the curve
+    x, y, z = x * square % P, y * (square * unit % P) % P, 1
+    units = []
+    for at in range(0, 256, 64):
+        if at:
+            x, y, z = p256.add(x, y, z, x2, y2)
+        _put(table, at, x, y)
+        units.append(z * unit % P)
+    _make_affine(table, units)
     for i in range(256, -1, -1):
         if v & 1:
             digit = v & 15
@@ -75,20 +85,25 @@ def _coordinates(public65: bytes):
     return int.from_bytes(public65[1:33], "big"), int.from_bytes(public65[33:], "big")
 
 
-def _point(table, at: int):
+def _get(table, at):
     return int.from_bytes(table[at:at + 32], "big"), int.from_bytes(table[at + 32:at + 64], "big")
 
 
-def _write(out, points):
-    """Writes x and y of points not at infinity, 64 bytes each, with one inversion for all (Montgomery's trick)."""
+def _put(table, at, x, y):
+    """As bytes, because a number that was reduced keeps the room of what it was before, twice as much."""
+    table[at:at + 32] = x.to_bytes(32, "big")
+    table[at + 32:at + 64] = y.to_bytes(32, "big")
+
+
+def _make_affine(table, units):
+    """Makes X, Y of every 64 bytes x, y; units: their Z, none 0. One inversion for all (Montgomery's trick)."""
     products = [1]
-    for _, _, z in points:
+    for z in units:
         products.append(products[-1] * z % P)
     inverse = p256.invert(products.pop(), P)
-    for i in range(len(points) - 1, -1, -1):
-        x, y, z = points[i]
-        z_inverse = inverse * products[i] % P
-        inverse = inverse * z % P
-        square = z_inverse * z_inverse % P
-        out[64 * i:64 * i + 32] = (x * square % P).to_bytes(32, "big")
-        out[64 * i + 32:64 * i + 64] = (y * (square * z_inverse % P) % P).to_bytes(32, "big")
+    for i in range(len(units) - 1, -1, -1):
+        z = inverse * products.pop() % P
+        inverse = inverse * units[i] % P
+        square = z * z % P
+        x, y = _get(table, 64 * i)
+        _put(table, 64 * i, x * square % P, y * (square * z % P) % P)

@@ -51,13 +51,19 @@ def node(state=None):
     return light
 
 
+def tell(light):
+    for pair in light.contradiction or ():
+        print("shown", pair[0].hex(), pair[1].hex())
+
+
 def run():
     light = node()
     show(0, [])
     follow(light, int(sys.argv[1]) if len(sys.argv) > 1 else 1000000)
-    for one in (light, node(light.save())):
-        for pair in one.contradiction or ():
-            print("shown", pair[0].hex(), pair[1].hex())
+    tell(light)
+    state = light.save()
+    light = None  # the power fails
+    tell(node(state))
 
 
 run()
