@@ -19,6 +19,7 @@ from firmware.wire.errors import Refused, check
 LEAVES = 4096  # 500 items close a batch; the rest is room for larger chain parameters
 BLOCK_BYTES = 8 * 1024 * 1024  # a peer's frame limit: a block that could not be sent could not be caught up with
 _SIZE_BYTES = 4
+HEADER_BYTES = 80  # ledger.md, Block
 
 
 class Block(NamedTuple):
@@ -31,8 +32,8 @@ class Block(NamedTuple):
 
 def encode(header: bytes, meta: bytes, items: Sequence[bytes]) -> bytes:
     """Returns the block file; ValueError for a header of a wrong length."""
-    if len(header) != header_codec.HEADER_BYTES:
-        raise ValueError(f"a header has {header_codec.HEADER_BYTES} bytes")
+    if len(header) != HEADER_BYTES:
+        raise ValueError(f"a header has {HEADER_BYTES} bytes")
     parts = [header, encode_compact(1 + len(items))]
     for leaf in (meta, *items):
         parts.append(encode_compact(len(leaf)))
@@ -44,7 +45,7 @@ def encode(header: bytes, meta: bytes, items: Sequence[bytes]) -> bytes:
 def decode(data: bytes) -> Block:
     """Returns the Block whose header names exactly these leaves; Refused `oversize`, `malformed` or `wrong_root`."""
     check(len(data) <= BLOCK_BYTES, "oversize", BLOCK_BYTES, len(data))
-    at = _SIZE_BYTES + header_codec.HEADER_BYTES
+    at = _SIZE_BYTES + HEADER_BYTES
     check(len(data) > at, "malformed", "a header", len(data))
     size = int.from_bytes(data[:_SIZE_BYTES], "big")
     check(size == len(data) - _SIZE_BYTES, "malformed", size, len(data) - _SIZE_BYTES)
