@@ -9,6 +9,7 @@ from deploy.clock import open_clock
 from sim_hardware import command, device_command
 from sim_hardware.board import command as board_command
 from sim_hardware.broker import command as broker_command
+from sim_hardware.plant import command as plant_command
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,3 +30,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     broker_command.add_arguments(broker)
     broker.set_defaults(run=broker_command.run)
     sim_fleet.add_parser(devices)
+    plant = devices.add_parser("plant", help="a power plant's AGC, AVC and frequency behaviour on Modbus")
+    plant_command.add_arguments(plant)
+    plant.add_argument("--clock", help=argparse.SUPPRESS)
+    plant.set_defaults(run=lambda args: plant_command.run(args, open_clock(args.clock)))
