@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import firmware
 from deploy import update_send
 from deploy.flash import agent as board_agent
+from deploy.flash.errors import FlashError
 from firmware import boot, meters, romfs, update
 from firmware.board import linux, linux_slots
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
@@ -27,7 +28,6 @@ FORMAT = "gridseal-update"
 VERSION = 1
 BOARD = "esp32-4m"  # firmware/board/esp32.py
 LINUX = "linux"
-MODELS = (BOARD, LINUX)
 PACKAGE_BYTES = 4 << 20
 COUNTERS = 0xFFFFFFFF
 SIGNING_BYTES = 90  # what COSE adds to a payload, at most
@@ -68,7 +68,7 @@ def make_package(files: list[tuple[str, bytes]], model: str, counter: int) -> Pa
     """An unsigned package of (name below firmware/, bytes)."""
     files = sorted(files)
     payload = update.encode_manifest(model, counter, board_agent.rows_of(files))
-    if model == BOARD:
+    if model != LINUX:
         board_agent.slot_image(payload + bytes(SIGNING_BYTES), files)  # too large for a slot: FlashError
     return Package(payload, b"".join(data for _, data in files))
 
@@ -132,10 +132,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     make = actions.add_parser("make", help="make an unsigned package from this installation",
                               epilog="example: gridseal update make agent-7.update --model esp32-4m --counter 7")
     make.add_argument("package", type=Path, help="the file to write")
-    make.add_argument("--model", choices=MODELS, required=True, help="what it is for")
+    make.add_argument("--model", required=True, help=f"what it is for: {LINUX}, or a board's as gridseal flash names "
+                      f"it ({BOARD}, esp32s3-8m)")
     make.add_argument("--counter", type=int, required=True, help="higher than every version before: it never falls")
-    make.add_argument("--types", nargs="*", metavar="TYPE", help="meter types to put in (default: all, as far as a "
-                      "board's slot has room for them)")
+    make.add_argument("--types", nargs="*", metavar="TYPE", help="a board's: meter types to put in, for a slot has "
+                      "no room for all (default: all)")
     make.set_defaults(run=_make)
     sign = actions.add_parser("sign", help="sign a package with the operator's key; needs no network",
                               epilog="example: gridseal update sign agent-7.update --key operator/signing.key "
@@ -173,12 +174,25 @@ def _make(args: argparse.Namespace) -> int:
         root = Path(firmware.__file__).parent
         files = [(path.relative_to(root.parent).as_posix(), path.read_bytes()) for path in sorted(root.rglob("*.py"))]
     else:
-        files = board_agent.build(args.types if args.types is not None else meters.TYPES)
-    package = make_package(files, args.model, args.counter)
+        files = _board_files(args.types if args.types is not None else list(meters.TYPES))
+    try:
+        package = make_package(files, args.model, args.counter)
+    except FlashError as error:
+        raise ValueError(str(error)) from error
     write(args.package, package)
     print(f"{args.package}: {args.model}, version {args.counter}, {len(files)} files, {len(package.data)} bytes; not "
           "signed yet: gridseal update sign")
     return 0
+
+
+def _board_files(types: list[str]) -> list[tuple[str, bytes]]:
+    for name in types:
+        if name not in meters.TYPES:
+            raise ValueError(f"--types: {name!r} is none of {', '.join(meters.TYPES)}")
+    try:
+        return board_agent.build(types)
+    except FlashError as error:
+        raise ValueError(str(error)) from error
 
 
 def _sign(args: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import queue
 import ssl
@@ -138,7 +139,7 @@ def versions(area_folder: Path) -> list[tuple[bytes, bytes | None]]:
     with contextlib.closing(Reader.open(area_folder / "replica-0" / "data")) as ledger:
         for kid, record in ledger.agents():
             if record.role == "agent" and record.revoked_height is None:
-                seals = (entry for point in record.points for entry in ledger.seals(kid, point))
+                seals = (entry for point in record.points for entry in itertools.islice(ledger.seals(kid, point), 1))
                 newest = max(seals, key=lambda entry: entry.seal.last_ms, default=None)
                 found.append((bytes(kid), None if newest is None else newest.seal.measurement))
     return found

@@ -8,7 +8,7 @@ last one that was good. It is replaced whole, before anything else happens: a st
 counted all the same. A version on trial gets TRIALS starts; with the next one the other slot is back for good. A
 confirmed version that does not come to stand in CRASHES starts is started in safe mode: network, update and serial
 line without metering, for a while; then it is tried again. Where safe mode does not stand either, the other slot's
-safe mode takes turns with it.
+safe mode takes turns with it, if there is one.
 """
 
 import os
@@ -68,7 +68,9 @@ def count_start(record):
     if record[TRIES] <= CRASHES:
         return record[SLOT], RUN
     is_others_turn = (record[TRIES] - CRASHES - 1) // SAFE_STARTS & 1
-    return record[SLOT] ^ is_others_turn, SAFE
+    if is_others_turn and record[COUNTERS + (record[SLOT] ^ 1)]:
+        return record[SLOT] ^ 1, SAFE
+    return record[SLOT], SAFE
 
 
 def switch(record, slot, counter, expected):

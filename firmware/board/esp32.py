@@ -17,7 +17,7 @@ from firmware.crypto.signer import SoftwareSigner
 from firmware.modbus import is_network
 from firmware.wire import topics
 
-MODEL = "esp32-4m"
+MODEL = "esp32-4m"  # where the slot's manifest does not say another
 JOURNAL = "journal"  # the partition's label
 LATE_MS = 60000  # a poll so much too late is no progress
 ANSWER_MS = 300000  # without an answer for so long, the light says so
@@ -126,7 +126,7 @@ class Esp32Board(MicroBoard):
         from firmware.board import slots
         if self.updater is None:
             from firmware.board.updating import Updater
-            self.updater = Updater(self, self._area, self._kid, MODEL, self._spare)
+            self.updater = Updater(self, self._area, self._kid, slots.model() or MODEL, self._spare)
         self.updater.take(payload, slots.running_manifest(), self.clock.monotonic_ms())
 
     def _spare(self):

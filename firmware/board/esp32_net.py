@@ -21,7 +21,7 @@ class Wifi:
         self._networks = networks
         self._log = log
         self._chance = chance
-        self._index = 0
+        self._index = self._tried = 0  # the next network, and the one that the driver was told last
         self._in_vain = 0  # tries since the last connection
         self._until_ms = None  # of the try under way
         self._next_ms = 0  # when the next one may begin
@@ -37,6 +37,7 @@ class Wifi:
         if self._nic.isconnected():
             if not self.is_up:
                 self.is_up = True
+                self._index = self._tried  # the driver may have come through after we had given up
                 self._until_ms = None
                 self._in_vain = 0
                 self._pause_ms = PAUSE_MS
@@ -55,6 +56,7 @@ class Wifi:
 
     def _try(self, now_ms):
         ssid, password = self._networks[self._index]
+        self._tried = self._index
         self._until_ms = now_ms + TRY_MS
         try:
             self._nic.disconnect()

@@ -2,15 +2,16 @@
 
 Theory. A board without a battery knows no time when it gets power: until servers have said it, quality is U and what
 is read is stored, sealed and marked, never settled. After a restart the chip's own clock goes on, and is I. All servers
-are asked in a round, one per step; the median counts if more than half of the answers lie within AGREE_S of it and
-nothing proven contradicts it: the built-in earliest time, and the newest header that q replicas have signed. That is S,
-for HOLD_MS. Once synchronised, a round that wants to move the clock by more than STEP_S is not believed before it was
-right STUBBORN times in a row, DOUBT_MS apart; the clock goes on by its crystal and is I meanwhile (security.md T8). NTP
-itself is not authenticated: who holds the network can move a board's clock by less than STEP_S unseen, no more.
+are asked in a round, one per step; the median counts if half of all and most of those that answered lie within AGREE_S
+of it, and nothing proven contradicts it: the built-in earliest time, the newest header that q replicas signed. That
+is S, for HOLD_MS. Once synchronised, a round that wants to move the clock by more than STEP_S is not believed before it
+was right STUBBORN times in a row, DOUBT_MS apart; the clock goes on by its crystal and is I meanwhile (security.md T8).
+NTP itself is not authenticated: who holds the network can move a board's clock by less than STEP_S unseen, no more.
 """
 
 import time
 
+from firmware.board.micro import epoch_s
 from firmware.wire.reading import CLOCK_INFORMATIVE, CLOCK_SYNCHRONISED, CLOCK_UNKNOWN
 
 EARLIEST_S = 1767225600  # 2026-01-01: no board of this software has lived before
@@ -21,11 +22,6 @@ STUBBORN = 3
 ROUND_MS, RETRY_MS, DOUBT_MS = 1800000, 16000, 1200000
 HOLD_MS = 86400000  # 40 ppm of a crystal are 3.5 s a day
 SLEW_MS = 2000  # answers are whole seconds, so below this our own is better
-
-
-def epoch_s():
-    """Unix seconds at which this interpreter's time.time() is 0: the one place that knows ESP32's epoch is 2000."""
-    return 946684800 if time.gmtime(0)[0] == 2000 else 0
 
 
 class BoardClock:
@@ -92,6 +88,7 @@ class TimeKeeper:
         self._next_ms = 0
         self._answers: list = []  # differences to `clock` in s
         self._asked = 0
+        self._is_warned = False
         self._far: list = []  # what rounds wanted that were not believed
 
     def step(self, is_network_up):
@@ -112,12 +109,14 @@ class TimeKeeper:
 
     def _judge(self):
         """Sets the clock if a round's answers are good; returns the wait until the next."""
-        difference_s = agreed(self._answers)
+        difference_s = agreed(self._answers, len(self._hosts))
         if difference_s is None:
             return RETRY_MS
         wanted_s = self.clock.now_ms() // 1000 + difference_s
         if not self.floor_s - STEP_S <= wanted_s < LATEST_S:
-            self._log("time servers say %d: earlier than what is proven" % wanted_s)
+            if not self._is_warned:
+                self._log("time servers say %d: earlier than what is proven" % wanted_s)
+            self._is_warned = True
             self.clock.is_doubted = self.clock.is_set()
             return RETRY_MS
         if self.clock.is_set() and abs(difference_s) > STEP_S:
@@ -128,6 +127,7 @@ class TimeKeeper:
                 return DOUBT_MS
             self._log("the clock moves by %d s" % difference_s)
         was_set = self.clock.is_set()
+        self._is_warned = False
         self._far = []
         self.clock.is_doubted = False
         self.clock.set(wanted_s)
@@ -137,13 +137,13 @@ class TimeKeeper:
         return ROUND_MS
 
 
-def agreed(answers):
-    """The median of numbers of which more than half lie near it, else None."""
+def agreed(answers, asked):
+    """The median of numbers if most of them, and half of the servers that were asked, lie near it; else None."""
     if not answers:
         return None
     middle = sorted(answers)[(len(answers) - 1) // 2]
     near = [one for one in answers if abs(one - middle) <= AGREE_S]
-    return middle if 2 * len(near) > len(answers) else None
+    return middle if 2 * len(near) > len(answers) and 2 * len(near) >= asked else None
 
 
 def ask_ntp(host):

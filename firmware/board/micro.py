@@ -168,6 +168,10 @@ def drop(*names):
 
 
 def stamp(label_ms):
-    """Date and time of Unix ms; a board's own epoch may be 2000."""
-    epoch_s = 946684800 if time.gmtime(0)[0] == 2000 else 0
-    return "%04d-%02d-%02d %02d:%02d:%02d" % tuple(time.gmtime(label_ms // 1000 - epoch_s)[:6])
+    """Date and time of Unix ms."""
+    return "%04d-%02d-%02d %02d:%02d:%02d" % tuple(time.gmtime(label_ms // 1000 - epoch_s())[:6])
+
+
+def epoch_s():
+    """Unix seconds at which this interpreter's time.time() is 0: the one place that knows ESP32's epoch is 2000."""
+    return 946684800 if time.gmtime(0)[0] == 2000 else 0

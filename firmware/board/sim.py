@@ -4,7 +4,6 @@ It is board/micro.py with files in the place of flash. The real interpreter unde
 tests/micropython/bridge.mjs in the place of a board's network.
 """
 
-import hashlib
 import json
 import os
 import socket
@@ -100,15 +99,12 @@ class SimBoard(MicroBoard):
         return self._device
 
     def measurement(self):
-        """SHA-256 of CBOR [[path, size, SHA-256], ...] over the files of the running program, sorted by path."""
-        root = firmware.__file__.rpartition("/")[0]
-        paths = _paths_below(root)
-        paths.sort()
-        hasher = hashlib.sha256(cbor.head(4, len(paths)))  # row by row: all of them take 3 KiB in one piece
-        for path in paths:
-            size, digest = _hash_of(path)
-            hasher.update(cbor.encode([path[root.rfind("/") + 1:], size, digest]))
-        return hasher.digest()
+        """Of the running program's files (board/measure.py)."""
+        from firmware.board import measure
+
+        found = measure.measure(firmware.__file__.rpartition("/")[0])
+        drop("board.measure")
+        return found
 
     def keep_frames(self, point, start_ms, exchanges):
         """Keeps what went over the line, so that a dispute can replay it through the register map."""
@@ -169,27 +165,3 @@ def run(folder, clock, stop, say=print):
         main.run(settings, board, clock, stop)
     finally:
         board.put_away()
-
-
-def _paths_below(folder):
-    """Every file below a folder."""
-    found = []
-    for entry in os.ilistdir(folder):  # type: ignore[attr-defined]  # a board's
-        path = folder + "/" + entry[0]
-        if entry[1] & _FOLDER_BIT:
-            found.extend(_paths_below(path))
-        else:
-            found.append(path)
-    return found
-
-
-def _hash_of(path):
-    """(size, SHA-256) of a file."""
-    hasher, size, chunk = hashlib.sha256(), 0, bytearray(_CHUNK_BYTES)
-    with open(path, "rb") as file:
-        got = file.readinto(chunk)
-        while got:
-            hasher.update(memoryview(chunk)[:got])
-            size += got
-            got = file.readinto(chunk)
-    return size, hasher.digest()

@@ -65,6 +65,18 @@ def running():
     return 1 if firmware.__file__.startswith(boot.POINTS[1]) else 0
 
 
+def model():
+    """What this board was flashed as: the model in the running slot's manifest; None where there is none."""
+    from firmware import update
+    from firmware.wire import cose
+    from firmware.wire.errors import Refused
+    try:
+        message = running_manifest()
+        return update.cbor.decode(cose.parse(message).payload)[1] if message else None
+    except Refused:
+        return None
+
+
 def running_manifest():
     """The manifest that lies in the running slot, as bytes; None where the code was put there by other means."""
     path = boot.POINTS[running()] + "/manifest.cbor"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import ssl
 import subprocess
@@ -37,10 +38,10 @@ FLASH_BYTES = 4 << 20
 RESET, BITE, CUT, OVER = 42, 43, 44, 0
 SCRIPT = ROOT / "tests" / "micropython" / "scripts" / "board.py"
 # A second is a long time for a machine in a test; what is judged by them is not.
-TIMES = {"starter.PAUSE_MS": 10, "starter.WATCHDOG_MS": 5000, "firmware.board.trial.TRIAL_MS": 5000,
-         "firmware.board.trial.GOOD_MS": 1000, "firmware.board.updating.RESTART_MS": 100,
-         "firmware.board.updating.OFFER_MS": 0, "firmware.board.esp32_net.FAIL_MS": 200,
-         "firmware.board.esp32_safe.SAFE_MS": 3000}
+TIMES = {"starter.PAUSE_MS": 10, "starter.WATCHDOG_MS": 45000, "firmware.board.trial.GOOD_MS": 1000,
+         "firmware.board.updating.RESTART_MS": 100, "firmware.board.updating.OFFER_MS": 0,
+         "firmware.board.esp32_net.FAIL_MS": 50,
+         "firmware.board.esp32_safe.SAFE_MS": 3000, "firmware.board.esp32.WAIT_TIME_MS": 1500}
 
 
 class Seen(NamedTuple):
@@ -121,15 +122,15 @@ class Board:
     """One ESP32: flash and file system in a folder, its key, and what it said in each start."""
 
     def __init__(self, surrounding: Surrounding, name: str, interpreter: Path, heap_bytes: int = 0,
-                 more: Mapping[str, Any] | None = None) -> None:
+                 more: Mapping[str, Any] | None = None, home: Path | None = None) -> None:
         self.surrounding, self.name = surrounding, name
         self._interpreter, self._heap_bytes = interpreter, heap_bytes
-        self.home = surrounding.folder / name
+        self.home = home or surrounding.folder / name
         self.point = surrounding.names.index(name) + 1
         (self.home / "flash").mkdir(parents=True)
         (self.home / "vfs").mkdir()
         (self.home / "none").mkdir()
-        self.key = generate(__import__("os").urandom)
+        self.key = generate(os.urandom)
         self.signer = OpenSSLSigner.from_scalar(self.key)
         self.kid = identity.kid_of(self.signer.public_key())
         self.starts: list[tuple[int, str]] = []
@@ -140,9 +141,11 @@ class Board:
     def flash(self, image: bytes) -> None:
         """A fresh flash with this image in slot a."""
         data = bytearray(b"\xff" * FLASH_BYTES)
-        table = layout.make_table(layout.layout(FLASH_BYTES))
+        parts = layout.layout(FLASH_BYTES)
+        table = layout.make_table(parts)
         data[layout.TABLE_AT:layout.TABLE_AT + len(table)] = table
-        data[layout.SLOTS_AT:layout.SLOTS_AT + len(image)] = image
+        slots_at = layout.named(parts, boot.LABEL).offset
+        data[slots_at:slots_at + len(image)] = image
         (self.home / "flash" / "flash.bin").write_bytes(data)
 
     def record(self) -> list[Any] | None:

@@ -24,6 +24,7 @@ from tests.micropython.boards import AREA, CUT, MODEL, Board, Surrounding, check
 from tests.micropython.bounded import bounded
 from tests.micropython.interpreter import stock
 
+pytestmark = pytest.mark.slow
 NAMES = ("stock-1.23", "board-1.27", "board-1.29")
 HEAP_BYTES = 2 << 20  # code lies in RAM here: romvfs.py; what a board needs is tests.micropython.measure's
 CUTS = 20
@@ -31,10 +32,11 @@ WAIT_S = 120.0
 # What takes the place of firmware/__init__.py: versions that differ, crash, hang, sign wrongly, or hear no meter.
 EDITION = "EDITION = {}\n"
 CRASH = "EDITION = {}\nraise ValueError('this version crashes at its start')\n"
-HANG = "EDITION = {}\nimport time\nwhile True:\n    time.sleep_ms(10)\n"
+HANG = "EDITION = {}\nimport machine, time\nmachine.WDT(timeout=1000)\nwhile True:\n    time.sleep_ms(10)\n"
 FORGER = ("EDITION = {}\nfrom firmware.crypto import signer\n"
           "signer.SoftwareSigner.sign_digest = lambda self, h32: bytes(63) + b'\\x01'\n")
-DEAF = "EDITION = {}\nfrom firmware import bus\nbus.poll = lambda *words: []\n"
+DEAF = ("EDITION = {}\nfrom firmware import bus\nfrom firmware.board import trial\n"
+        "bus.poll = lambda *words: []\ntrial.TRIAL_MS = 4000\n")
 
 
 class Factory:

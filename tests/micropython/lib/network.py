@@ -4,6 +4,8 @@
     DELAY_MS: from `connect` to a connection
 """
 
+import socket
+
 import _bridge
 import utime
 
@@ -19,6 +21,7 @@ class WLAN:
     IF_STA, IF_AP = 0, 1
 
     def __init__(self, interface=0):
+        socket.gate = self.isconnected
         self._is_active = False
         self._wanted = None
         self._up_at = 0
