@@ -100,10 +100,8 @@ class Agent:
 
     def tick(self, label_ms, wait_ms):
         """Returns what is to be done now: call it after start, after each event's duties, and when `next_ms` is due."""
-        for in_trouble in (False, True):  # units in trouble come last: what they cost, they cost nobody else
-            for place in self.settings.places:
-                if self.schedules[place.point].is_in_trouble() is in_trouble:
-                    self._poll_if_due(place, label_ms, wait_ms)
+        for place in self.settings.places:
+            self._poll_if_due(place, label_ms, wait_ms)
         for text in self.book.keep_heads(self.emit, self.outbox):
             self.alarm(text)
         made = self.book.close_due(self.emit, self.outbox, label_ms, self.is_connected)

@@ -15,8 +15,8 @@ from firmware import modbus
 from firmware.decode import NOT_IMPLEMENTED
 
 ANSWER_BYTES = 540  # two frames, a late one and the right one; a babbling device is cut off here
-REPLY_MS = 50  # within which a healthy meter begins to answer, as manuals and experience have it; the rest is its budget
-PATIENCE = 16  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
+REPLY_MS = 50  # within which a healthy meter begins to answer; what it takes longer is its budget's
+PATIENCE = 20  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
 
 # One request as it went over the line; words: the list that answers it, or None with a reason.
 Exchange = namedtuple("Exchange", ("request", "frame", "answer", "words", "reason"))
@@ -30,28 +30,30 @@ def poll(port, unit, requests, attempts, answer_ms, transaction=0, budget_ms=0):
     exchanges: list = []
     mark, allowed_ms, wait_ms = port.mark(), budget_ms, answer_ms
     if budget_ms:
+        allowed_ms -= port.gap_ms  # the one before the first request is over: whoever reads the clock kept it
         for _, _, count in requests:
             allowed_ms += modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS)
+    owed: list = []  # what kind of answers were given up, and may still come
     for function, address, count in requests:
+        if (function, count) in owed:
+            break  # a serial frame does not say which request it answers: that late one would be taken for this one's
         pdu = modbus.read_registers(function, address, count)
-        is_owed = False
+        usual_ms = modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS)
         for _ in range(attempts):
             if budget_ms:
-                wait_ms = min(answer_ms, allowed_ms - port.since_ms(mark))
-                if wait_ms <= 0:
+                wait_ms = allowed_ms - port.since_ms(mark) - usual_ms + REPLY_MS
+                if wait_ms < REPLY_MS:
                     return exchanges
+                wait_ms = min(answer_ms, wait_ms)
             transaction = transaction + 1 & 0xFFFF
             exchanges.append(_exchange(port, unit, (function, address, count), pdu, wait_ms, transaction))
             reason = exchanges[-1].reason
             if reason is None or reason.startswith(modbus.EXCEPTION):
                 break
-            is_owed = is_owed or reason != "crc"
+            if reason != "crc" and port.framing == modbus.RTU:
+                owed.append((function, count))
         if exchanges[-1].reason in ("no_answer", "port"):
             break
-        if is_owed and port.framing == modbus.RTU:
-            # An answer that was given up may still come, and a frame does not say which request it answers: let it
-            # pass before another register is asked for, or it would be taken for that one's.
-            port.pause(answer_ms + modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS))
     return exchanges
 
 

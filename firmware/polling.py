@@ -24,13 +24,10 @@ def on_words(agent, read, start_ms, quality, exchanges, now_ms, wait_ms):
     """Returns the duties that follow from the outcome of a Read duty, as agent.Agent.on_words says."""
     place = [place for place in agent.settings.places if place.point == read.point][0]
     schedule = agent.schedules[read.point]
-    answered = is_bad = False
+    answered = False
     for exchange in exchanges:
         if exchange.reason is None or exchange.reason.startswith(modbus.EXCEPTION):
             answered = True
-        else:
-            is_bad = True
-    schedule.note(is_bad)
     if answered:
         if schedule.answered():
             agent.alarm("point %d (unit %d) answers again" % (place.point, place.unit))

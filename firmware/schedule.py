@@ -15,7 +15,6 @@ _DEAD_AFTER = const(3)  # polls without any answer, after which a unit is only p
 ATTEMPTS = 2  # of one request to a living unit: a single lost frame costs no reading
 _PROBE_MS = const(5000)  # wait before a dead unit is asked again, doubling
 _PROBE_MAX_MS = const(60000)
-_PROBATION = const(5)  # clean polls after which a unit that was in trouble is asked in its old place again
 
 
 class Schedule:
@@ -33,7 +32,6 @@ class Schedule:
         self.missed = 0
         self._probe_at_ms = 0
         self._probe_wait_ms = _PROBE_MS
-        self._probation = 0
         self.seen = None  # what plausible.judge remembers of the last billing reading
 
     def due(self):
@@ -45,16 +43,6 @@ class Schedule:
     def done_ms(self):
         """Returns the label before which everything due has been read; a poll under way is not."""
         return self.due()[0]
-
-    def note(self, is_bad):
-        """A poll had a failed attempt in it, or none."""
-        if is_bad:
-            self._probation = _PROBATION
-        elif self._probation:
-            self._probation -= 1
-
-    def is_in_trouble(self):
-        return self._probation > 0
 
     def is_dead(self):
         return self.silent_polls >= _DEAD_AFTER

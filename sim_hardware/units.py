@@ -87,10 +87,11 @@ class SimMeter:
             self._offsets_mj[field.name] = self._offsets_mj.get(field.name, 0) + to - now
 
     def _limit_mj(self, field: Field) -> int:
-        """Where a counter begins again: at its display's end, or its register's; 0 for a float without the first."""
+        """Where a counter begins again: at its display's end, or its register's; 0 for a float without the first, and
+        for 64 bits, which no meter lives to fill."""
         if self.type.rollover_kwh:
             return self.type.rollover_kwh * MJ_PER_KWH
-        if field.form.startswith("f"):
+        if field.form.startswith("f") or field.words == 4:
             return 0
         bits = 16 * field.words - field.form.startswith("s")
         return int((1 << bits) * DIVISORS[field.unit] / Fraction(field.per_unit))
@@ -118,6 +119,8 @@ class Place:
 
     @fault.setter
     def fault(self, fault: Fault) -> None:
+        if fault.kind == "nan" and not any(field.form.startswith("f") for field in self.meter.type.fields):
+            raise SimError("fault", f"{self.meter.type.name} shows integers: they cannot be no number")
         if fault.kind in IN_THE_COUNTERS:
             self.meter.disturb(fault)
         self._fault = fault

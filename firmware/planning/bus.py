@@ -103,15 +103,13 @@ def _round_ms(line, plans, reply_ms):
 
 def _trouble_ms(line, row, plan, interval_ms):
     """The longest that a poll can take: every attempt fails as late as it may, or its time is over before that."""
-    attempts_ms = allowed_ms = longest_ms = 0
+    attempts_ms = allowed_ms = 0
     baud = _baud(line)
     for _, _, count in plan:
         usual_ms = modbus.usual_ms(count, baud, row.gap_ms, bus.REPLY_MS)
         allowed_ms += usual_ms
-        longest_ms = max(longest_ms, usual_ms)
-        attempts_ms += ATTEMPTS * (usual_ms - bus.REPLY_MS + line.answer_ms) + line.answer_ms + usual_ms
-    allowed_ms += interval_ms // bus.PATIENCE + longest_ms - bus.REPLY_MS  # the last attempt begins before it is over
-    return min(attempts_ms, allowed_ms)
+        attempts_ms += ATTEMPTS * (usual_ms - bus.REPLY_MS + line.answer_ms)
+    return min(attempts_ms, allowed_ms + interval_ms // bus.PATIENCE)
 
 
 def _exchange_ms(line, count, reply_ms):

@@ -21,7 +21,7 @@ NOON_MS = MIDNIGHT_MS + 13 * 3_600_000
 class Running:
     """A simulator; `facts`: what it says of each bus. The clock is moved by hand, waits are real."""
 
-    def __init__(self, config: SimConfig, clock: HandClock | None = None) -> None:
+    def __init__(self, config: SimConfig, clock: Any = None) -> None:
         self.clock = clock or HandClock(NOON_MS)
         self.config = config
         self.loop = asyncio.new_event_loop()

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firmware import bus, config, meters, modbus
 from firmware.board import linux
@@ -245,3 +247,86 @@ def test_values_of_the_pzem_match_its_registers(lines: Lines) -> None:
     assert values["32.7.0"] == 100 * registers[4, 0]
     assert values["1.8.0"] == registers[4, 5] + 65536 * registers[4, 6]
     assert quality == 0
+
+
+class Slow:
+    """A line in its own time: an answer comes `late_ms` after its request, or never; registers hold their address."""
+
+    framing = modbus.RTU
+    baud = 9600
+
+    def __init__(self, late_ms: list[int], gap_ms: int = 5) -> None:
+        self.gap_ms, self.now_ms, self.asked = gap_ms, 0, 0
+        self._late_ms = late_ms  # of one request after the other, again and again; -1: never
+        self._coming: list[tuple[int, bytes]] = []
+
+    def clear(self) -> None:
+        self.now_ms += self.gap_ms
+        self._coming = [(at_ms, data) for at_ms, data in self._coming if at_ms > self.now_ms]
+
+    def write(self, frame: bytes) -> None:
+        late_ms = self._late_ms[self.asked % len(self._late_ms)]
+        self.asked += 1
+        first, count = struct.unpack(">HH", frame[2:6])
+        body = bytes((frame[0], frame[1], 2 * count)) + struct.pack(f">{count}H", *range(first, first + count))
+        if late_ms >= 0:
+            self._coming.append((self.now_ms + late_ms, body + struct.pack("<H", modbus.crc16(body))))
+
+    def read(self, count: int, wait_ms: int) -> bytes:
+        end_ms, data = self.now_ms + wait_ms, b""
+        self._coming.sort(key=lambda one: one[0])
+        while len(data) < count and self._coming and self._coming[0][0] <= end_ms:
+            at_ms, rest = self._coming.pop(0)
+            self.now_ms = max(self.now_ms, at_ms)
+            data += rest[:count - len(data)]
+            if len(rest) > count:
+                self._coming.insert(0, (at_ms, rest[count:]))
+        if len(data) < count:
+            self.now_ms = end_ms
+        return data
+
+    def pause(self, wait_ms: int) -> None:
+        self.now_ms += wait_ms
+
+    def mark(self) -> int:
+        return self.now_ms
+
+    def since_ms(self, mark: int) -> int:
+        return self.now_ms - mark
+
+
+@given(st.lists(st.integers(-1, 1500), min_size=1, max_size=5), st.integers(30, 600), st.integers(0, 4000),
+       st.integers(1, 3))
+def test_a_late_answer_is_never_another_register_s(late_ms: list[int], answer_ms: int, budget_ms: int, attempts: int
+                                                   ) -> None:
+    """Same unit, same function, same length: nothing tells one answer from the next. And the poll ends in time."""
+    line = Slow(late_ms)
+    requests = [(4, first, 2) for first in (0, 100, 200, 300)]
+    exchanges = bus.poll(line, 1, requests, attempts, answer_ms, 0, budget_ms)
+    for one in exchanges:
+        assert one.words in (None, [one.request[1], one.request[1] + 1]), (one, late_ms)
+    if budget_ms:
+        usual_ms = sum(modbus.usual_ms(2, line.baud, line.gap_ms, bus.REPLY_MS) for _ in requests)
+        assert line.now_ms <= usual_ms + budget_ms + line.gap_ms
+    assert {exchange.reason for exchange in exchanges} <= {None, "no_answer", "length"}
+
+
+def test_the_budget_ends_a_poll_and_says_so() -> None:
+    """Each answer is good and slow: what is not asked any more is missing with a reason, what was read stands."""
+    requests = [(4, 100 * number, 2) for number in range(10)]
+    slow = Slow([400])
+    found = bus.poll(slow, 1, requests, 2, 500, 0, 1000)
+    registers = bus.registers_of(found, requests)
+    assert 0 < len(found) < 10 and registers[4, 0] == 0 and registers[4, 900] in ("no_answer", "not_asked")
+    quick = Slow([40])
+    assert len(bus.poll(quick, 1, requests, 2, 500, 0, 100)) == 10, "a healthy meter never feels it"
+    dead = Slow([-1])
+    assert [one.reason for one in bus.poll(dead, 1, requests, 2, 500, 0, 3000)] == ["no_answer"] * 2
+    assert [one.reason for one in bus.poll(Slow([-1]), 1, requests[:1], 2, 500, 0, 200)] == ["no_answer"], "no time"
+
+
+def test_registers_all_ones_are_no_values() -> None:
+    exchange = bus.Exchange((4, 0, 2), b"q", b"a", [0xFFFF, 0xFFFF], None)
+    assert bus.registers_of([exchange], [(4, 0, 2)]) == {(4, 0): "not_implemented", (4, 1): "not_implemented"}
+    exchange = bus.Exchange((4, 0, 2), b"q", b"a", [0xFFFF, 0xFFFE], None)
+    assert bus.registers_of([exchange], [(4, 0, 2)]) == {(4, 0): 0xFFFF, (4, 1): 0xFFFE}

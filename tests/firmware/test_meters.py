@@ -185,8 +185,21 @@ def test_frames_that_others_recorded(name: str, request_hex: str, answer_hex: st
     assert {field.label: entry.missing or entry.value for field, entry in zip(fields, entries)} == wanted
 
 
+def test_a_frame_recorded_on_a_real_sma_inverter() -> None:
+    """Modbus TCP, from a log in home-assistant/core's issue 116683: 30775, the power it gives, 406 W. Asked by function
+    3 there; the profile has the same registers under 3 and 4."""
+    request, answer = bytes.fromhex("000100000006030378370002"), bytes.fromhex("00010000000703030400000196")
+    asked = modbus.read_registers(3, 0x7837, 2)
+    assert modbus.frame(modbus.TCP, 3, asked, 1) == request
+    words = modbus.words_of(asked, modbus.answer_pdu(modbus.TCP, request, answer))
+    field = next(field for field in meters.load("sma").fields if field.address == 0x7837)
+    registers: dict[tuple[int, int], int | str] = {(field.function, 0x7837 + at): word for at, word in enumerate(words)}
+    entries, quality = decode.entries_of((field,), registers)
+    assert (field.label, entries[0].value, entries[0].unit, quality) == ("active_power_total", -406, "W", 0)
+
+
 def test_frames_cover_at_least_six_tables() -> None:
-    assert len({row[0] for row in FRAMES}) >= 6
+    assert len({row[0] for row in FRAMES}) >= 9
 
 
 @pytest.mark.parametrize(("frame", "function", "address", "count", "_source"), [

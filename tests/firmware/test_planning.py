@@ -109,7 +109,7 @@ def test_one_thread_adds_its_buses_up() -> None:
 
 
 def test_trouble_costs_no_more_than_its_budget() -> None:
-    """The worst round is the usual one, one meter's retries and at most a twelfth of the interval beside them."""
+    """The worst round is the usual one, one meter's retries and a part of the interval beside them."""
     for interval_s in (5, 10, 60):
         settings = settings_of("/dev/ttyX", TYPES, interval_s, 0, baud=9600)
         found = planned.predict(settings)[0]

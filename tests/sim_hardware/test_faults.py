@@ -173,7 +173,7 @@ def energy(bench: Bench) -> int:
     return decode_row(one.row(one.image))["energy_active_import_total"]
 
 
-@pytest.mark.parametrize("kind", ["sdm120", "em24", "b23"])
+@pytest.mark.parametrize("kind", ["sdm120", "em24", "growatt_tlxh"])
 def test_what_happens_in_a_meter(kind: str, tmp_path: Path) -> None:
     """Stuck: words stay, the truth goes on. Counters jump, begin again, pass their end: in image and truth alike."""
     async def scene() -> None:
