@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -16,13 +17,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from deploy import broker, mosquitto, provision
+from deploy import broker, joining, mosquitto, provision
 from deploy.clock import open_clock
 from deploy.supervisor import Program, Supervisor, gridseal, read_list
 from firmware.wire import genesis
 
 STATUS_S = 3.0  # a replica on this machine that does not answer in this time is shown as silent
 READY_S = 30.0
+LOOK_S = 1.0  # between two looks for replicas that have joined
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,7 +53,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
                                 epilog="example: gridseal gateway status area --json")
     status.add_argument("folder", type=Path, help="the area's folder, or one replica's")
     status.set_defaults(run=_status)
-    for action in (init, run, status):
+    for action in (init, run, status, joining.add_parser(actions)):
         action.add_argument("--clock", help=argparse.SUPPRESS)
         action.add_argument("--json", action="store_true", help="JSON instead of text")
 
@@ -131,9 +133,21 @@ async def _run_area(folder: Path, clock_folder: str | None, stop: asyncio.Event)
             facts = replica_status(home)
             print(f"{home.name} runs, page http://{facts.get('api', '?')}/", flush=True)
         print("the area runs; Ctrl-C ends it", flush=True)
-        await stop.wait()
+        await _start_newcomers(supervisor, folder, clock_folder, stop)
     finally:
         await supervisor.stop(("replica", "broker"))
+
+
+async def _start_newcomers(supervisor: Supervisor, folder: Path, clock_folder: str | None,
+                           stop: asyncio.Event) -> None:
+    """Until the end: replicas whose folders `gateway join` has made are started as well."""
+    while not stop.is_set():
+        for program in area_programs(folder, clock_folder):
+            if program.name not in supervisor.running and (program.folder / "data").exists():
+                await supervisor.start(program)
+                print(f"{program.name} joins", flush=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), LOOK_S)
 
 
 async def wait_ready(supervisor: Supervisor, folder: Path, wait_s: float = READY_S) -> None:

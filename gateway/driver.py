@@ -18,7 +18,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send
+from gateway.consensus.types import (
+    Behind,
+    Certified,
+    Check,
+    Decision,
+    Ended,
+    Executed,
+    Head,
+    Item,
+    Now,
+    Ready,
+    Send,
+)
 from gateway.worker import Worker
 from gateway.writing import Votes, Writer
 
@@ -63,7 +75,9 @@ class Machine(Protocol):
     def checked(self, digest: bytes, reason: str | None, now: Now) -> Ready: ...
 
     def executed(self, n: int, heads: Sequence[Head], state_root: bytes, now: Now,
-                 deadline_s: int | None) -> Ready: ...
+                 deadline_s: int | None, is_ending: bool) -> Ready: ...
+
+    def note_certificate(self, channel: str, height: int, now: Now) -> Ready: ...
 
     def installed(self, executed: Executed, now: Now) -> Ready: ...
 
@@ -84,7 +98,7 @@ class Rooms(Protocol):
         """None = a good batch; else the reason why it is not; or, where that takes a while, what comes to say so."""
 
     def execute(self, decision: Decision) -> Any:
-        """One database transaction; what came out, with `n`, `heads`, `state_root`, `deadline_s`."""
+        """One database transaction; what came out, with `n`, `heads`, `state_root`, `deadline_s`, `is_ending`."""
 
     def compacted(self) -> None:
         """In the votes thread: the votes file was replaced, at a stable checkpoint."""
@@ -100,6 +114,9 @@ class Rooms(Protocol):
 
     def submitted(self, requests: Sequence[bytes]) -> None:
         """Requests that peers hand on."""
+
+    async def end_epoch(self, ended: Ended) -> None:
+        """Keeps the proof; raises what makes the process begin again, in the next epoch."""
 
     async def catch_up(self, behind: Behind) -> Executed | None:
         """Blocks from the holders, executed; None when it did not work out."""
@@ -123,7 +140,7 @@ class Driver:
         self._header_votes: list[bytes] = []  # of others
         self._ready: deque[Ready] = deque()
         self._is_obeying = False  # a write is under way, or what follows it
-        self._jobs: deque[Decision | Certified | Behind] = deque()
+        self._jobs: deque[Decision | Certified | Behind | Ended] = deque()
         self._is_in_ledger = False
         self._certifying: asyncio.TimerHandle | None = None
         self._patience: asyncio.TimerHandle | None = None
@@ -165,6 +182,11 @@ class Driver:
     def certified(self, certified: Certified) -> None:
         """A certificate that came another way than by votes."""
         self._put_job(certified)
+        self.note_certificate(certified.channel, certified.height)
+
+    def note_certificate(self, channel: str, height: int) -> None:
+        """A block of ours has its certificate: nobody has to vote for it any more."""
+        self._call(lambda now: self._replica.note_certificate(channel, height, now))
 
     def receive(self, data: bytes) -> None:
         """A consensus message of any peer. All that come in one turn of the loop are one call of the replica: what
@@ -307,6 +329,8 @@ class Driver:
                 self._catch_up(ready.behind)
             for alarm in ready.alarms:
                 self.alarm(alarm)
+            if ready.ended:
+                self._put_job(ready.ended)  # behind the certificates of its last blocks: nobody votes for them any more
 
     def alarm(self, text: str) -> None:
         """For people: the log, the page, the status."""
@@ -337,7 +361,7 @@ class Driver:
 
     # the ledger's jobs, one after the other, in the order in which they came
 
-    def _put_job(self, job: "Decision | Certified | Behind") -> None:
+    def _put_job(self, job: "Decision | Certified | Behind | Ended") -> None:
         self._jobs.append(job)
         if not isinstance(job, Certified):
             now_s = self._loop.time()
@@ -373,7 +397,9 @@ class Driver:
             else:
                 self._forget_jobs(at + 1)
                 self._is_in_ledger = True
-                self.spawn(self._install(), "catch up")
+                is_end = isinstance(job, Ended)
+                self.spawn(self._rooms.end_epoch(job) if is_end else self._install(),  # type: ignore[arg-type]
+                           "end of the epoch" if is_end else "catch up")
             return
         if is_certifying or self._certifying is None:
             self._begin_visit(certificates, None, len(self._jobs))
@@ -413,7 +439,7 @@ class Driver:
             if decision:
                 self._last_executed = decision.n
                 self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now,
-                                                              outcome.deadline_s))
+                                                              outcome.deadline_s, outcome.is_ending))
                 self._rooms.executed(outcome)
         except Exception as found:
             self._fail(found)
@@ -494,5 +520,5 @@ class Driver:
 def is_patient(ready: Ready) -> bool:
     """Tells whether nothing but header votes, which no decision waits for, is asked for."""
     return bool(ready.compact is None and not (ready.check or ready.decided or ready.submitted or ready.behind
-                                               or ready.alarms)
+                                               or ready.alarms or ready.ended)
                 and ready.send and all(send.data[:1] == b"h" for send in ready.send))

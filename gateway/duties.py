@@ -9,7 +9,7 @@ from firmware.wire import certificate as certificate_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import Refused
 from gateway.boots import Boots
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Send
+from gateway.consensus.types import Behind, Certified, Check, Decision, Ended, Executed, Head, Item, Send
 from gateway.devices import Devices
 from gateway.driver import Driver
 from gateway.exchange import Exchange
@@ -40,6 +40,7 @@ class Done(NamedTuple):
     state_root: bytes
     deadline_s: int | None
     outcome: Outcome
+    is_ending: bool = False  # the state after it names another set
 
 
 class Duties:
@@ -50,8 +51,9 @@ class Duties:
     transport: Transport
     devices: Devices
 
-    def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots, transfer_after: int):
+    def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots, transfer_after: int, epoch: int = 0):
         self._ledger, self._boots, self._transfer_after = ledger, boots, transfer_after
+        self.epoch, self._members = epoch, ledger.members_of(epoch)
         self._side = Side(data / SIDE)
         self.exchange = Exchange(self._send_frame, stores, ledger.parameters["frame_bytes"], self._envelopes)
         self.exchange.state_here = lambda n: ledger.snapshots.get(n)
@@ -75,13 +77,13 @@ class Duties:
         if reason is None and check.batch.channel not in self._ledger.channels:
             reason = "wrong_channel"
         if reason is None and lacking:
-            primary = check.batch.view % len(self._ledger.members)
+            primary = check.batch.view % len(self._members)
             wait_s = self._ledger.parameters["timeout_ms"] / 1000
             if not await self.missing.fetch_proposed(
                     lacking, lambda: self._not_here(check.batch.items, lacking), primary, wait_s):
                 reason = LACKING
         if reason is None:
-            reason = await self.devices.reports.check(check.batch.items, check.batch.view % len(self._ledger.members))
+            reason = await self.devices.reports.check(check.batch.items, check.batch.view % len(self._members))
         return reason
 
     def execute(self, decision: Decision) -> Done:
@@ -89,7 +91,8 @@ class Duties:
         heads: tuple[Head, ...] = ()
         if outcome.channel is not None and outcome.height is not None and outcome.header_hash is not None:
             heads = (Head(outcome.channel, outcome.height, outcome.header_hash),)
-        return Done(decision.n, heads, outcome.state_root, self._ledger.deadline_s(), outcome)
+        return Done(decision.n, heads, outcome.state_root, self._ledger.deadline_s(), outcome,
+                    self._ledger.is_ending(self.epoch))
 
     def executed(self, done: Done) -> None:
         self._tell(done.outcome)
@@ -112,10 +115,10 @@ class Duties:
         lacking = sum(head.height - heights[head.channel] for head in behind.heads)
         logger.warning("behind: at n %d, the others' checkpoint is %d, %d blocks on", stand.n, behind.n, lacking)
         if lacking > self._transfer_after:
-            await self._take_state(behind)
-            return None
+            await self._take_state(behind)  # does not come back when it was taken
         try:
-            blocks = await self.missing.fetch_blocks(behind, [Head(*head) for head in stand.heads])
+            blocks = await self.missing.fetch_blocks(
+                behind._replace(holders=self._holders(behind)), [Head(*head) for head in stand.heads])
         except Refused as refused:
             logger.error("a replica sent blocks that do not lead to the proven head: %s", refused)
             return None
@@ -136,7 +139,16 @@ class Duties:
         logger.warning("caught up to n %d with %d blocks", behind.n, len(outcomes))
         stand = self._ledger.stand()
         return Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
-                        self._ledger.deadline_s())
+                        self._ledger.deadline_s(), self._ledger.is_ending(self.epoch))
+
+    def _holders(self, behind: Behind) -> list[int]:
+        """Who may be asked: those who said that they are there; in an epoch that is over they may be gone, so all."""
+        return list(dict.fromkeys([*behind.holders, *self.transport.connected()]))
+
+    async def end_epoch(self, ended: Ended) -> None:
+        logger.warning("epoch %d ends with n %d", self.epoch, ended.n)
+        await self.driver.in_ledger(self._ledger.prove_epoch, self.epoch + 1, ended.proof)
+        raise Again(f"epoch {self.epoch + 1} begins after n {ended.n}")
 
     async def _take_state(self, behind: Behind) -> None:
         """The state alone, bucket by bucket; the replica then begins again at it. Raises Again."""
@@ -177,12 +189,13 @@ class Duties:
             for height in self._ledger.uncertified(channel):
                 header = self._ledger.header(channel, height)
                 assert header is not None, "a height of the ledger's own"
-                found.append(Head(channel, height, header_codec.hash_of(header)))
+                if self._ledger.epoch_at(channel, height) == self.epoch:
+                    found.append(Head(channel, height, header_codec.hash_of(header)))
         return found
 
     def quorum(self) -> int:
         """How many replicas decide."""
-        return certificate_codec.quorum(len(self._ledger.members))
+        return certificate_codec.quorum(len(self._members))
 
     def _not_here(self, leaves: Sequence[bytes], hashes: Sequence[bytes]) -> list[bytes]:
         """Those of the payload hashes whose readings are still lacking. A batch may hold seals that a block has already

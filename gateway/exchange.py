@@ -28,6 +28,7 @@ from gateway.transport import (
     ENVELOPES,
     EPOCHS,
     FILES,
+    LEVEL,
     PROOF,
     STATE,
     WANT_BLOCKS,
@@ -77,6 +78,7 @@ class Exchange:
         self.state_here: Callable[[int], Snapshot | None] = lambda n: None
         self.epochs_here: Callable[[int], list[bytes]] = lambda first: []  # handovers from an epoch on
         self.proof_here: Callable[[int, int], Sequence[bytes]] = lambda epoch, n: ()
+        self.on_level: Callable[[int, int], None] = lambda peer, n: None  # an observer is level with checkpoint n
 
     def framed(self, peer: int, kind: int, body: Any) -> None:
         """A frame of a peer that is no consensus message."""
@@ -86,6 +88,9 @@ class Exchange:
             elif kind == ENVELOPES:
                 check_list(body, "b")
                 self._on_envelopes(peer, list(body))
+            elif kind == LEVEL:
+                check_fields(body, ("u",))
+                self.on_level(peer, body[0])
             elif kind == FILES:
                 check_list(body, "b")
                 self.on_files(peer, list(body))

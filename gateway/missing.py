@@ -224,13 +224,16 @@ class Missing:
 
     async def keep_certificates(self, channel: str, on_found: Callable[[Certified], None]) -> None:
         """For ever: asks for certificates of our own blocks that got lost."""
+        before = -1
         while True:
             await asyncio.sleep(IDLE_S)
+            newest = before
             top, heights = await self._in_ledger(lambda: (self._ledger.height(channel),
                                                           self._ledger.uncertified(channel)))
             for height in heights:
                 peers = list(self._connected())
-                if height > top - 2 or not peers:
+                before = top
+                if (height > top - 2 and top != newest) or not peers:
                     continue  # the newest ones are on their way
                 self._turn += 1
                 pairs = await self._exchange.blocks(peers[self._turn % len(peers)], channel, height, 1)

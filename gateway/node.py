@@ -15,12 +15,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire.errors import Refused
+from firmware.wire.identity import kid_of
 from firmware.wire.state import replica_record
 from gateway import collector
 from gateway.alarms import Alarms
@@ -31,6 +31,7 @@ from gateway.boots import Boots
 from gateway.config import ConfigError, GatewayConfig, split_address
 from gateway.connection import tls_contexts
 from gateway.consensus.keys import CoseKeys
+from gateway.consensus.observer import Observer
 from gateway.consensus.replica import Replica
 from gateway.consensus.types import Executed, Head, Now, Settings
 from gateway.devices import Devices
@@ -43,7 +44,9 @@ from gateway.ingest.mqtt import Brokers, TlsFiles
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.votes import VoteLog
 from gateway.member import Member
+from gateway.membership import Membership
 from gateway.scrub import Scrub
+from gateway.seats import PEERS, addresses_of, read_peers, take_seat
 from gateway.stores import ReaderThread, Stores
 from gateway.transport import Mesh, Transport
 
@@ -113,6 +116,9 @@ class Node:
         await self.transport.start(self._config.listen)
         self._closers.append(self.transport.close)
         self.driver.start()
+        for channel, height in self.replica.open_heights:
+            if self.stores.own.certificate(channel, height) is not None:
+                self.driver.note_certificate(channel, height)
         self.driver.vote_again(await self.driver.in_ledger(self.duties.lost_certificates))
         await self.ingest.start(self.brokers)
         self._closers.append(self.ingest.stop)
@@ -125,8 +131,9 @@ class Node:
         self.http.start()
         self._closers.append(self.http.close)
         self._write_run()
-        logger.info("replica %d of %d, chain %s, n %d, page http://%s/", self.index, len(self.ledger.members),
-                    self.ledger.chain_id.hex(), self.ledger.stand().n, self.http.address)
+        logger.info("%s %d of %d, epoch %d, chain %s, n %d, page http://%s/",
+                    "observer" if self.seat.index is None else "replica", self.index, len(self.seat.members),
+                    self.seat.epoch, self.ledger.chain_id.hex(), self.ledger.stand().n, self.http.address)
 
     async def stop(self) -> None:
         """Undoes what was started; nothing that was promised depends on it."""
@@ -152,7 +159,7 @@ class Node:
         standing = views.Standing(
             index=self.index, pid=os.getpid(), folder=str(self._config.file.parent), area=self._config.area,
             chain_id=self.ledger.chain_id, speed=self.ledger.speed, started_ms=self.started_ms,
-            now_ms=self._clock.now_ms(), kids=[member.kid for member in self.ledger.members],
+            now_ms=self._clock.now_ms(), kids=[member.kid for member in self.seat.members],
             connected=self.transport.connected(), view=replica.view, active=replica.active, primary=replica.primary,
             n=stand.n, low=replica.low, height=height, header_hash=header_hash, state_root=stand.state_root,
             certified_height=self.ingest.certified_height, readings=readings, seals=seals, transactions=transactions,
@@ -165,6 +172,8 @@ class Node:
         result = views.status(standing)
         result.update({name: shown[name] for name in (
             "replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
+        result.update(epoch=self.seat.epoch, kid=self._member.kid.hex(), is_member=self.seat.index is not None,
+                      offered=[offer.member.kid.hex() for offer in self.membership.offers])
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
                       votes_written=self.driver.commits, alarms_raised=self.alarms.raised(),
@@ -174,7 +183,10 @@ class Node:
     def is_ready(self) -> bool:
         """Takes part, with enough others to decide. One that alone waits for the next view (`active` is false in the
         status) is ready: it ingests and executes, and votes again as soon as a second one asks for that view."""
-        return not self.replica.is_halted and len(self.transport.connected()) + 1 >= self.duties.quorum()
+        if isinstance(self.replica, Observer):
+            return self.replica.is_level
+        members = [index for index in self.transport.connected() if index < len(self.seat.members)]
+        return not self.replica.is_halted and len(members) + 1 >= self.duties.quorum()
 
     async def devices_shown(self) -> list[dict[str, Any]]:
         return await self.stores.of_state(self.devices.views)
@@ -225,16 +237,20 @@ class Node:
         self._closers.append(self.ledger.close)
         self.votes = VoteLog(config.data / VOTES)
         self._closers.append(self._close_votes)
-        members = self.ledger.members
-        own = [index for index, member in enumerate(members) if member.public_key == signer.public_key()]
-        if not own:
-            raise ConfigError(config.file, 0, "signing_key", "the key of a member of the genesis' set", "another")
-        if len(members) > 1 and len(config.peers) != len(members):
-            raise ConfigError(config.file, 0, "peers", f"{len(members)} addresses, one per member by its index",
+        founders = self.ledger.genesis_members
+        if len(founders) > 1 and len(config.peers) != len(founders):
+            raise ConfigError(config.file, 0, "peers", f"{len(founders)} addresses, one per member of the genesis",
                               str(len(config.peers)))
-        self.index = own[0]
-        self._keys = CoseKeys(signer, members, self.ledger.chain_id, verify_digest)
-        self._member = Member(signer, members[self.index].kid, self.ledger.chain_id, self.ledger.channels[0])
+        self.seat = take_seat(self.ledger, self.votes, signer.public_key(), config.data)
+        self._addresses = {member.kid: address for member, address in zip(founders, config.peers)}
+        self._addresses.update(addresses_of(read_peers(config.file.parent)))
+        self.index, kid = self.seat.place, kid_of(signer.public_key())
+        if self.seat.index is None and kid not in self._addresses:
+            raise ConfigError(config.file, 0, "signing_key", "the key of a member, or of one who is offered a seat "
+                              "in " + PEERS, "another")
+        own = signer if self.seat.index is not None else None
+        self._keys = CoseKeys(own, self.seat.members, self.ledger.chain_id, verify_digest)
+        self._member = Member(signer, kid, self.ledger.chain_id, self.ledger.channels[0])
         self.stores = Stores(self.ledger, config.data)
         self._closers.append(self.stores.close)
         logger.info("ledger open after %.1f s, votes file cut by %d bytes", time.monotonic() - started,
@@ -243,13 +259,19 @@ class Node:
     async def _join(self) -> None:
         """Replica, driver, duties, ingest, peers, brokers: made and made known to each other."""
         config, ledger = self._config, self.ledger
-        stand, members = ledger.stand(), ledger.members
-        self.duties = Duties(ledger, self.stores, config.data, self._boots, config.transfer_after)
+        stand, seat, members = ledger.stand(), self.seat, self.seat.members
+        self.duties = Duties(ledger, self.stores, config.data, self._boots, config.transfer_after, seat.epoch)
         now = Now(self._clock.now_ms(), self._clock.monotonic_ms())
         executed = Executed(stand.n, stand.state_root, [Head(*head) for head in stand.heads], stand.time_s,
-                            ledger.deadline_s())
-        settings = Settings(ledger.epoch, members, self.index, ledger.chain_id, ledger.parameters, ledger.channels[0])
-        self.replica = Replica(settings, self._keys, verify.item_key, executed, self.votes.load(), now=now)
+                            ledger.deadline_s(), ledger.is_ending(seat.epoch))
+        begun = ledger.epochs[seat.epoch]
+        settings = Settings(seat.epoch, members, self.index, ledger.chain_id, ledger.parameters, ledger.channels[0],
+                            base=begun.base, floors=dict(begun.heights))
+        self.replica: Replica | Observer
+        if seat.index is None:
+            self.replica = Observer(settings, self._keys, executed)
+        else:
+            self.replica = Replica(settings, self._keys, verify.item_key, executed, seat.records, now=now)
         self.driver = Driver(self.replica, self.votes, self.duties, self._clock, stand.n)
         self._closers += [self.duties.exchange.close, self.driver.stop]
         domain = Domain(config.area, ledger.chain_id, ledger.parameters, ledger.channels[:1],
@@ -258,17 +280,21 @@ class Node:
             ingest_room.Settings(domain, self.index, len(members), config.ack_interval_s * 1000), self.stores.own,
             ledger, self._clock, in_ledger=self.driver.in_ledger, submit=self.duties.submit,
             forget=self.driver.forget, evidence=config.data / EVIDENCE, alarm=self._found_evidence)
-        addresses: Sequence[str] = config.peers or ("",) * len(members)
-        mesh = Mesh(self.index, [member.tls_hash for member in members], addresses, ledger.parameters["frame_bytes"])
+        hashes = [member.tls_hash for member in members] + [bytes(32)] * (seat.index is None)
+        addresses = [self._addresses.get(member.kid, "") for member in members] + [""]
+        mesh = Mesh(self.index, hashes, addresses, ledger.parameters["frame_bytes"])
         self.transport = Transport(mesh, self._contexts, self.duties.framed, self._peer_changed)
         self.duties.join(self.driver, self.ingest, self.transport)
+        self.membership = Membership(config.file.parent, seat, ledger, self._member, self._clock, config.listen)
+        self.membership.join(self.driver, self.duties.exchange, self.transport, self.replica,
+                             self.ingest.submit_transaction)
         self.alarms = Alarms(config.area, self.index, self._clock, self._publish_alarm)
         self.devices = self.duties.devices = Devices(
             config.devices, config.file.parent, ledger, self.stores.own, self._member, self._clock, self.alarms,
             self.ingest, self.duties.exchange, in_ledger=self.driver.in_ledger, connected=self.transport.connected,
             spawn=self.driver.spawn)
         tls = TlsFiles(str(config.ca), str(config.tls_cert), str(config.tls_key))
-        self.brokers = Brokers(config.brokers, members[self.index].kid.hex(), self.ingest.subscriptions(),
+        self.brokers = Brokers(config.brokers, self._member.kid.hex(), self.ingest.subscriptions(),
                                self.ingest.offer, clock=self._clock, chance=random.Random(), tls=tls,
                                on_state=self.ingest.broker_changed)
 
@@ -301,7 +327,7 @@ class Node:
                            self.transport.connected, self.duties.missing.lacks, self.driver.alarm)
         missing, loop = self.duties.missing, asyncio.get_running_loop()
         top = {channel: height for channel, height, _ in self.ledger.stand().heads}
-        work = [missing.remember(top), missing.keep_readings()]
+        work = [missing.remember(top), missing.keep_readings(), self.membership.run()]
         work.append(self.scrub.run(self._config.scrub_s))
         work += [missing.keep_certificates(channel, self.driver.certified) for channel in self.ledger.channels]
         self._tasks += [loop.create_task(one) for one in work]

@@ -20,7 +20,7 @@ from gateway.lines import Lines
 
 # kinds of frames
 CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS, WANT_FILES, FILES = range(8)
-WANT_STATE, STATE, WANT_BUCKETS, BUCKETS, WANT_EPOCHS, EPOCHS, WANT_PROOF, PROOF = range(8, 16)
+WANT_STATE, STATE, WANT_BUCKETS, BUCKETS, WANT_EPOCHS, EPOCHS, WANT_PROOF, PROOF, LEVEL = range(8, 17)
 
 # What may wait for one peer. 16 MiB holds two largest frames, and some 10,000 votes: half a minute at full speed.
 QUEUE_BYTES = 16 << 20
@@ -100,13 +100,27 @@ class Transport:
         """Listens (unless nobody would call) and begins to dial."""
         loop = asyncio.get_running_loop()
         if self._peers:
-            host, port = split_address(listen)
-            self._server = await loop.create_server(self._greet, host, port, backlog=64)
-            bound = self._server.sockets[0].getsockname()
-            self.listen = "{}:{}".format(f"[{bound[0]}]" if ":" in bound[0] else bound[0], bound[1])
+            await self._listen(listen)
         for index, peer in self._peers.items():
             if index < self._mesh.index:
                 self._dialling.append(loop.create_task(self._keep_up(peer), name=f"dial {index}"))
+
+    async def admit(self, key_hash: bytes, listen: str) -> int:
+        """Lets somebody in who has no seat yet, and will dial; its number, behind all others."""
+        if key_hash in self._members:
+            return self._members[key_hash]
+        index = max([self._mesh.index, *self._peers]) + 1
+        self._members[key_hash] = index
+        self._peers[index] = Peer(index, "")
+        if self._server is None:
+            await self._listen(listen)
+        return index
+
+    async def _listen(self, listen: str) -> None:
+        host, port = split_address(listen)
+        self._server = await asyncio.get_running_loop().create_server(self._greet, host, port, backlog=64)
+        bound = self._server.sockets[0].getsockname()
+        self.listen = "{}:{}".format(f"[{bound[0]}]" if ":" in bound[0] else bound[0], bound[1])
 
     def move(self, index: int, address: str) -> None:
         """A peer's new address, from the next dial on."""

@@ -100,6 +100,9 @@ class Observer:
         """Others order."""
         return Ready()
 
+    def submit(self, item: Item, now: Now) -> Ready:
+        return Ready()
+
     def forget(self, key: bytes) -> None:
         """Nothing waits here."""
 

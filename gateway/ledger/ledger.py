@@ -295,10 +295,10 @@ class Ledger(Reader):
         self.store.put("facts", records.EPOCHS, records.encode_epochs(epochs))
         self._read_epochs()
 
-    def is_ending(self) -> bool:
-        """Whether the state names another set, which the next checkpoint, or this one, brings into power."""
+    def is_ending(self, epoch: int) -> bool:
+        """Whether the state names the set after that of an epoch, which the next checkpoint, or this one, seats."""
         record = validators.record_of(Draft(self._tree))
-        return record is not None and record.next_rows is not None
+        return record is not None and record.next_rows is not None and record.epoch == epoch
 
     def learn_epochs(self, handovers: Sequence[bytes]) -> None:
         """Takes over the sets that come after the newest known one, each proven by the one before: for a ledger that
@@ -320,6 +320,13 @@ class Ledger(Reader):
         if not self.epochs[epoch].proof:
             with self._writing():
                 self._put_epochs([*self.epochs[:epoch], self.epochs[epoch]._replace(proof=tuple(proof)),
+                                  *self.epochs[epoch + 1:]])
+
+    def put_handover(self, epoch: int, data: bytes) -> None:
+        """Keeps a handover that was checked, of an epoch whose last block before is not here."""
+        if not self.epochs[epoch].handover:
+            with self._writing():
+                self._put_epochs([*self.epochs[:epoch], self.epochs[epoch]._replace(handover=data),
                                   *self.epochs[epoch + 1:]])
 
     def keep_handovers(self) -> None:

@@ -71,18 +71,18 @@ def test_it_is_in_force_with_q_equal_wills_and_waits_for_the_checkpoint(tmp_path
     chain = chain_of(tmp_path, 4)
     wanted = [*FOUR[:3], "replica 4"]
     assert chain.run(wills(chain.world, FOUR, wanted, 2)).results == [0, 0]
-    assert not chain.ledger.is_ending()
+    assert not chain.ledger.is_ending(0)
     other = wills(chain.world, FOUR, [*FOUR[:3], "replica 5"], 1)
     assert chain.run(other).results == [0]  # the first has changed its mind: one will is left
     third = wills(chain.world, FOUR, wanted, 3)[2:]
     assert chain.run(third).results == [0]
-    assert not chain.ledger.is_ending()
+    assert not chain.ledger.is_ending(0)
     fourth = wills(chain.world, FOUR, wanted, 4)[3:]
     chain.coming = wanted
     assert chain.run(fourth).results == [0]  # n = 4: the boundary itself
-    assert chain.ledger.is_ending() and chain.ledger.epoch == 1
+    assert chain.ledger.is_ending(0) and chain.ledger.epoch == 1
     assert chain.run().results == []
-    assert not chain.ledger.is_ending() and chain.ledger.members == members_of(wanted)
+    assert not chain.ledger.is_ending(0) and chain.ledger.members == members_of(wanted)
 
 
 def test_a_boundary_of_nulls_ends_the_epoch_too(tmp_path):
@@ -90,10 +90,10 @@ def test_a_boundary_of_nulls_ends_the_epoch_too(tmp_path):
     chain.change(FOUR[:2])
     for _ in range(INTERVAL - 1):
         chain.run(is_null=True)
-    assert chain.ledger.epoch == 1 and chain.ledger.is_ending()
+    assert chain.ledger.epoch == 1 and chain.ledger.is_ending(0)
     chain.run(is_null=True)
     chain.run()
-    assert chain.ledger.height() == 2 and not chain.ledger.is_ending()
+    assert chain.ledger.height() == 2 and not chain.ledger.is_ending(0)
     chain.ledger.check()
 
 

@@ -14,7 +14,20 @@ from firmware.wire import genesis, identity
 from firmware.wire.certificate import Member
 from gateway.consensus.keys import CoseKeys
 from gateway.consensus.replica import Replica
-from gateway.consensus.types import Behind, Certified, Check, Decision, Executed, Head, Item, Now, Ready, Send, Settings
+from gateway.consensus.types import (
+    Behind,
+    Certified,
+    Check,
+    Decision,
+    Ended,
+    Executed,
+    Head,
+    Item,
+    Now,
+    Ready,
+    Send,
+    Settings,
+)
 from gateway.driver import BUSY_ROW, PATIENCE_S, Driver, Machine
 from gateway.ledger.votes import VoteLog
 from gateway.writing import TRUSTED_AFTER
@@ -56,6 +69,7 @@ class Done(NamedTuple):
     heads: tuple[Head, ...]
     state_root: bytes
     deadline_s: int | None = None
+    is_ending: bool = False
 
 
 class Recorded:
@@ -84,6 +98,9 @@ class Recorded:
             self.decided[leaf[:32]] = now
             self._state = hashlib.sha256(self._state + leaf).digest()
         return Done(decision.n, (Head("trade", self._height, hashlib.sha256(self._state).digest()),), self._state)
+
+    async def end_epoch(self, ended: Ended) -> None:
+        raise AssertionError("no set changes here")
 
     def executed(self, outcome: Done) -> None:
         pass
@@ -264,7 +281,7 @@ class Deciding(Scripted):
         ready = super().receive_all(datas, now)
         return Ready(decided=[Decision(self.calls, None)]) if datas[0][:1] == b"d" else ready
 
-    def executed(self, n, heads, state_root, now, deadline_s):
+    def executed(self, n, heads, state_root, now, deadline_s, is_ending=False):
         return Ready()
 
 
