@@ -15,6 +15,7 @@ DAY_S = 86400
 SLOT_S = 3600  # the chain's default; a genesis may say otherwise
 TIME_MS = 1800000000000
 # Values that take as many bytes as they do for years: 50 MWh, a tenth of a meter's range, the usual voltage and 50 Hz.
+FREQUENCY_MHZ = 50000
 ENERGY_WH, VOLTAGE_MV, OTHER = 50000000, 235000, 900
 HEIGHT, BOOT = 100000, 50
 GROUP_BYTES = 54000  # sealing.ENVELOPE_ROOM: what one seal may cover
@@ -83,7 +84,7 @@ def _reading(table, point, group):
         elif field.unit in ("W", "VA", "var", "mA"):
             value = field.high // 10
         else:
-            value = records.USUAL_MHZ if field.name == "14.7.0" else OTHER
+            value = FREQUENCY_MHZ if field.name == "14.7.0" else OTHER
         entries.append(Entry(field.name, field.unit, value, None))
     own = table.type not in meters.TYPES
     return room(len(reading_records.encode_reading(Reading(bytes(8), point, TIME_MS, tuple(entries), 2, bytes(32)),
