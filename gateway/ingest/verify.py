@@ -29,6 +29,7 @@ SEAL_BYTES = 512
 # long as a transaction may be.
 SEEN_LEAVES = 1024
 
+_LEAF_BYTES = transaction_codec.TRANSACTION_BYTES + COSE_BYTES
 KID_AT = 9  # tag 18, array of 4, protected bytes, map of one: the kid follows
 
 _MARKET_ALONE = (trading.DEPOSIT, trading.TOP_UP, trading.WITHDRAW, trading.ORDER, trading.CANCEL, trading.COMMIT,
@@ -183,24 +184,29 @@ def open_transaction(topic: str | None, data: bytes, registry: Registry, chain_i
                      channels: Collection[str] = ("trade",)) -> OpenedTransaction:
     """In this order: `oversize`, `unknown_topic`, `wrong_area`, `not_enrolled`, `revoked`, `malformed`, `too_deep`,
     `wrong_topic`, `wrong_version`, `wrong_key`, `unknown_type`, `wrong_channel`, `expired`."""
-    limit = transaction_codec.TRANSACTION_BYTES + COSE_BYTES
-    check(len(data) <= limit, "oversize", limit, len(data))
+    if len(data) > _LEAF_BYTES:  # ifs, as for seals
+        raise Refused("oversize", _LEAF_BYTES, len(data))
     kid, agent = None, None
     if topic is not None:
         kid = check_topic(topic, "tx", area)
         agent = check_agent(registry.agent(kid), kid, area)
-    signed = cose.parse(data)
-    check(kid is None or signed.kid == kid, "wrong_topic", kid, signed.kid)
-    found = _decode_transaction(signed.payload)
-    transaction_codec.check_sender(signed, found)
+    sender, payload, signature = cose.parse(data)
+    if kid is not None and sender != kid:
+        raise Refused("wrong_topic", kid, sender)
+    found = decode_transaction(payload)
+    if sender != found.sender:
+        raise Refused("wrong_key", found.sender, sender)
     if agent is None:
-        agent = check_agent(registry.agent(signed.kid), signed.kid, area)
-    check(0 < found.type < len(transaction_codec.TYPES), "unknown_type", len(transaction_codec.TYPES), found.type)
-    check(found.channel in channels, "wrong_channel", list(channels), found.channel)
-    check(found.valid_until_s >= now_s, "expired", now_s, found.valid_until_s)
-    claim = Claim(agent.public_key, quick.digest(signed.payload, "tx", chain_id), signed.signature)
-    payload_hash = sha256(signed.payload).digest()
-    return OpenedTransaction(cose.normalise(data), signed.payload, payload_hash, found, claim)
+        agent = check_agent(registry.agent(sender), sender, area)
+    if not 0 < found.type < len(transaction_codec.TYPES):
+        raise Refused("unknown_type", len(transaction_codec.TYPES), found.type)
+    if found.channel not in channels:
+        raise Refused("wrong_channel", list(channels), found.channel)
+    if found.valid_until_s < now_s:
+        raise Refused("expired", now_s, found.valid_until_s)
+    claim = _new(Claim, (agent.public_key, quick.digest(payload, "tx", chain_id), signature))
+    leaf = data if quick.has_low_s(signature) else cose.assemble(sender, payload, signature)
+    return _new(OpenedTransaction, (leaf, payload, sha256(payload).digest(), found, claim))
 
 
 def finish_transaction(opened: OpenedTransaction, verify_digest: VerifyDigest) -> VerifiedTransaction:
@@ -305,7 +311,7 @@ def _read_seal(message: bytes) -> tuple[bytes, bytes, Seal, bytes]:
 
 
 @lru_cache(SEEN_LEAVES)  # once when it comes, once when it is proposed
-def _decode_transaction(payload: bytes) -> Transaction:
+def decode_transaction(payload: bytes) -> Transaction:
     return transaction_codec.decode(payload)
 
 
@@ -325,7 +331,7 @@ def seal_of(leaf: bytes) -> Seal | None:
 
 def may_change_registry(leaf: bytes) -> bool:
     """Whether a transaction of this type may change who is enrolled, or a point: false for money and market alone."""
-    return _decode_transaction(read_leaf(leaf)[2]).type not in _MARKET_ALONE
+    return decode_transaction(read_leaf(leaf)[2]).type not in _MARKET_ALONE
 
 
 def digest(payload: bytes, kind: str, chain_id: bytes) -> bytes:
@@ -340,11 +346,11 @@ def read_leaf(leaf: bytes) -> tuple[str, bytes, bytes, bytes]:
     if found is not None:
         kid, payload, seal, signature = found
     else:
-        check(len(leaf) <= transaction_codec.TRANSACTION_BYTES + COSE_BYTES, "oversize", COSE_BYTES, len(leaf))
+        check(len(leaf) <= _LEAF_BYTES, "oversize", _LEAF_BYTES, len(leaf))
         kid, payload, signature = cose.parse(leaf)
         # Seven fields are a transaction, seventeen a seal: the array's head tells one from the other.
         if payload[:1] == b"\x87":
-            transaction = _decode_transaction(payload)
+            transaction = decode_transaction(payload)
             check(transaction.sender == kid, "wrong_key", transaction.sender, kid)
             return "tx", kid, payload, signature
         seal = seal_codec.decode(payload)

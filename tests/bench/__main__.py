@@ -9,7 +9,7 @@ import platform
 import sys
 from collections.abc import Callable
 
-from tests.bench import deciding, ordering, receiving, signing, trading, verifying, written
+from tests.bench import deciding, ordering, pipeline, receiving, signing, trading, verifying, written
 from tests.bench.measure import ROUNDS, Outcome, cores, reference_name
 
 ROWS: dict[str, Callable[[int], list[Outcome]]] = {
@@ -17,6 +17,8 @@ ROWS: dict[str, Callable[[int], list[Outcome]]] = {
     "2": verifying.store,
     "3": receiving.receive,
     "4": verifying.store_full,
+    "5": deciding.commit,
+    "6": pipeline.widen,
     "7": deciding.decide,
     "7-signed": deciding.decide_signed,
     "8": ordering.order,

@@ -15,7 +15,18 @@ import cbor2
 
 from tests.bench.area import Area, make_area, replica_home
 from tests.bench.material import AGENTS, make_transactions
-from tests.bench.measure import Outcome, cores, folder, quantile, reference, sync_times_ms
+from tests.bench.measure import (
+    Floor,
+    Outcome,
+    Spent,
+    cores,
+    folder,
+    one_core,
+    quantile,
+    ratio_row,
+    reference,
+    sync_times_ms,
+)
 from tests.bench.opaque import GROUP
 from tests.ingest.parts import Agent
 
@@ -25,6 +36,8 @@ REPLICAS = 4
 RATE, SECONDS = 100, 3.0  # groups of 100 a second
 FLOOR_SYNCS, FLOOR_MS, FLOOR_P99_MS = 4, 4, 15  # p50 and p99: so many of the disk's own, and so many ms more
 AIM_SYNCS, AIM_MS, AIM_P99_MS = 3, 2, 6
+COMMITTED = Floor(0.14, 0.20)  # of V, four replicas on one core
+COMMIT_RATE, OPAQUE_RATE = 10, 60  # what one core holds of signed and of opaque groups
 RATES = (10, 20, 30, 40, 60, 80, 100)
 HELD_S = 0.3  # a load is held when its last group is decided so soon after the last is given
 
@@ -164,6 +177,35 @@ def _bind(pid: int, usable: list[int]) -> None:
     if usable:
         for task in Path(f"/proc/{pid}/task").iterdir():
             os.sched_setaffinity(int(task.name), usable)
+
+
+def commit(rounds: int) -> list[Outcome]:
+    """Row 5: all four replicas on one core, by CPU time."""
+    agents = [Agent(number + 1, (number + 1,)) for number in range(AGENTS)]
+    with folder() as where, one_core():
+        area = make_area(where / "area", REPLICAS, agents, created_s=int(time.time()) - 3600)
+        with replicas(area, "tests.bench.replica") as processes:
+            signed = _one_core_row("5", "individually signed transactions, verified and committed by each of four "
+                                   "replicas", SignedLoad(where, processes, agents), rounds, COMMIT_RATE)
+        area = make_area(where / "opaque", REPLICAS, [])
+        with replicas(area, "tests.bench.opaque") as processes:
+            opaque = _one_core_row("5 opaque", "opaque items in batches of 100, no ledger",
+                                   OpaqueLoad(where, processes), rounds, OPAQUE_RATE)
+    return [signed, opaque._replace(is_good=True)]
+
+
+def _one_core_row(name: str, what: str, load: "OpaqueLoad | SignedLoad", rounds: int, rate: int) -> Outcome:
+    load.run(RATES[0])  # to warm up
+    lost = 0
+
+    def work() -> Spent:
+        nonlocal lost
+        found = load.run(rate)
+        lost += found["groups"] - len(found["took_ms"])
+        return Spent(len(found["took_ms"]) * GROUP, found["all_cpu_s"], found["wall_s"])
+
+    outcome = ratio_row(name, what, COMMITTED, rounds, work)
+    return outcome._replace(is_good=outcome.is_good and not lost)
 
 
 class OpaqueLoad:
