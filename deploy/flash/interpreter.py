@@ -64,6 +64,18 @@ def read(path: Path, sha256: str) -> Interpreter:
     return Interpreter(chip, bootloader, application, digest)
 
 
+def sized(bootloader: bytes, flash_bytes: int) -> bytes:
+    """The boot loader with that flash's size in its header, and its hash made again.
+
+    MicroPython's files say 4 MiB for every board, and a boot loader refuses partitions beyond what its header says.
+    """
+    power = (flash_bytes >> 20).bit_length() - 1  # 1 MiB is 0
+    data = bootloader[:3] + bytes([power << 4 | bootloader[3] & 0x0F]) + bootloader[4:]
+    if not data[23]:
+        return data
+    return data[:-HASH_BYTES] + hashlib.sha256(data[:-HASH_BYTES]).digest()
+
+
 def _chip_of(path: Path, data: bytes) -> Chip:
     if len(data) < HEADER_BYTES or data[0] != IMAGE_MAGIC:
         raise FlashError(f"{path}: no image for an ESP32 (begins with {data[:1].hex() or 'nothing'}, expected e9)")

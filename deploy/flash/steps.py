@@ -121,7 +121,8 @@ class Flashing:
             self._erase_settings(found)
         pieces = {"agent": (layout.named(self._parts, "romfs").offset, slot)}
         if firmware is not None:
-            pieces = {"boot loader": (firmware.chip.bootloader_at, firmware.bootloader),
+            pieces = {"boot loader": (firmware.chip.bootloader_at,
+                                      interpreter.sized(firmware.bootloader, found.flash_bytes)),
                       "partition table": (layout.TABLE_AT, table),
                       "choice of interpreter": (layout.OTADATA_AT, b"\xff" * layout.OTADATA_BYTES),
                       "MicroPython": (layout.INTERPRETER_AT, firmware.application), **pieces}

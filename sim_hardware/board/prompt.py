@@ -70,6 +70,10 @@ def check_bootable(flash: NorFlash, chip: Chip) -> Partition:
         parts = read_table(flash)
     except BadTable as error:
         raise Unbootable(f"partition table: {error}") from error
+    known = 1 << 20 + (flash.read(chip.bootloader_at + 3, 1)[0] >> 4)  # what the boot loader's header says of the flash
+    for part in parts:
+        if part.offset + part.size > known:
+            raise Unbootable(f"partition {part.label} invalid: exceeds flash chip size {known:#x}")
     apps = [part for part in parts if part.kind == APP]
     if not apps:
         raise Unbootable("partition table: no application")

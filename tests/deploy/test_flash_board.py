@@ -30,6 +30,7 @@ from gateway.ledger.reader import Reader
 from sim_hardware.board import partitions
 from sim_hardware.board.board import Faults
 from sim_hardware.board.nor import NorFlash
+from sim_hardware.board.prompt import Unbootable, check_bootable
 from tests import needs
 from tests.deploy.boards import MIB, ROOT, be_impatient, need_prompt, plugged, tool, write_firmware
 from tests.micropython.interpreter import Options, command, stock
@@ -158,6 +159,27 @@ def test_a_board_is_flashed_and_a_second_run_changes_nothing(home: Path, tmp_pat
     with plugged(tmp_path / "flash.bin", tmp_path / "port"):
         code, again, said = flash(capsys, tmp_path / "port", "--config", str(home))
     assert (code, again["wrote"], again["kid"]) == (0, ["meter.cbor"], wrote["kid"]), said
+
+
+def test_a_larger_chip_has_its_larger_table(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An ESP32-S3 with 8 MiB: an application that would not fit into 4, and a boot loader that knows of the rest."""
+    digest = write_firmware(tmp_path / "firmware.bin", "esp32-s3", 0x190000)
+    words = ["--config", str(home), "--area-folder", str(tmp_path / "area"), "--firmware",
+             str(tmp_path / "firmware.bin"), "--sha256", digest]
+    capsys.readouterr()
+    with plugged(tmp_path / "flash.bin", tmp_path / "port", chip="esp32-s3", size=8 * MIB) as board:
+        code, wrote, said = flash(capsys, tmp_path / "port", *words)
+        assert code == 0 and wrote["chip"] == "ESP32-S3" and "journal: 2850816 bytes" in said, said
+        assert board.flash.read(3, 1) == b"\x30"
+        code, again, said = flash(capsys, tmp_path / "port", *words)
+        assert (code, again["wrote"], again["kid"]) == (0, [], wrote["kid"]), said
+        first = (tmp_path / "firmware.bin").read_bytes()[:0x1000]
+        board.flash.erase(0, 0x1000)
+        board.flash.program(0, first)  # as it came: it says 4 MiB
+        with pytest.raises(Unbootable, match="partition ota_1 invalid: exceeds flash chip size 0x400000"):
+            check_bootable(board.flash, board.chip)
+    found = Flashed(tmp_path / "flash.bin", tmp_path / "found", 8 * MIB)
+    assert found.kid().hex() == wrote["kid"] and found.data[0x548000:] == b"\xff" * (8 * MIB - 0x548000)
 
 
 def test_what_must_not_be_written_is_refused_before_anything_is(home: Path, tmp_path: Path,
