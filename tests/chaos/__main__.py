@@ -4,7 +4,8 @@ Never more than f replicas are in trouble at one time: killed, stopped, cut off,
 with their own key. Meanwhile meters publish. At the end: no two headers of one height, everything that was acknowledged
 in the ledger of every replica, no pause above 15 s. Then more than f are killed: the cluster must stall, lose nothing,
 and go on within 30 s of their return. With --primary K it is the primary that is killed, K times, and the time to the
-next block is told. Root and iproute2 are needed (network namespaces, small disks). Exit 0 good, 1 bad, 2 cannot run.
+next block is told; with --slow the primary holds back its proposals nearly as long as it may. Root and iproute2 are
+needed (network namespaces, small disks). Exit 0 good, 1 bad, 2 cannot run.
 """
 
 import argparse
@@ -27,6 +28,7 @@ PAUSE_LIMIT_S, RESUME_LIMIT_S, STALL_S, PRIMARY_LIMIT_S = 15, 30, 10, 5
 HOLD_S = (1, 25)  # how long a fault lasts
 QUIET_S = (0.5, 4)
 SETTLE_S = 120
+RATE_S = 25
 LEVEL = 3  # blocks behind the newest: level enough while they are being made
 
 
@@ -90,6 +92,37 @@ class Play:
             self.tell(f"primary {primary} killed ({number + 1}): next block after {self.failovers[-1]:.2f} s")
             self.area.start_replica(primary)
 
+    def slow_primary(self) -> dict[str, Any]:
+        """The next primary holds back every proposal for nine tenths of the timeout: it is replaced, or costs less than
+        half of the throughput."""
+        self.settle()
+        view = self.area.status(0)["view"]
+        slow = (view + 1) % self.args.n
+        self.area.kill(slow)
+        self.area.start_replica(slow, lies="slow")
+        self.settle()
+        normal = self._rate()
+        primary = view % self.args.n
+        self.area.kill(primary)
+        witness = (slow + 1) % self.args.n
+        until("the slow one leads", lambda: self.area.status(witness)["view"] > view, SETTLE_S)
+        self.area.start_replica(primary)
+        self.settle()
+        began_in = self.area.status(witness)["view"]
+        rate = self._rate()
+        ended_in = self.area.status(witness)["view"]
+        self.tell(f"seals a second: {normal:.1f}, under a slow primary {rate:.1f}; view {began_in}, then {ended_in}")
+        return {"slow": {"seals_a_second": round(normal, 2), "under_it": round(rate, 2), "views": [began_in, ended_in],
+                         "was_primary": began_in % self.args.n == slow}}
+
+    def _rate(self) -> float:
+        """Seals a second that become blocks."""
+        def seals() -> int:
+            return max(int(self.area.status(index)["seals"]) for index in self.area.running())
+        before, began = seals(), time.monotonic()
+        time.sleep(RATE_S)
+        return (seals() - before) / (time.monotonic() - began)
+
     def stall(self) -> dict[str, Any]:
         """More than f die: no block; then they are back."""
         victims = self.chance.sample(range(self.args.n), self.limit + 1)
@@ -141,6 +174,8 @@ def play(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         stalled: dict[str, Any] = {}
         if args.primary:
             one.kill_primaries(args.primary)
+        elif args.slow:
+            stalled = one.slow_primary()
         else:
             one.trouble(args.minutes * 60)
             if args.n > 1 and not args.no_stall:
@@ -165,6 +200,9 @@ def problems_of(report: dict[str, Any]) -> list[str]:
         found.append("blocks without a quorum")
     if report.get("resumed_s", 0) > RESUME_LIMIT_S:
         found.append(f"it took {report['resumed_s']} s to go on")
+    slow = report.get("slow")
+    if slow and slow["views"][0] == slow["views"][1] and slow["under_it"] < slow["seals_a_second"] / 2:
+        found.append("a slow primary halves the throughput and stays")
     if report.get("failover_s", {"p99": 0})["p99"] > PRIMARY_LIMIT_S:
         found.append(f"p99 of the next block after a primary's death {report['failover_s']['p99']} s")
     return found
@@ -177,6 +215,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=lambda text: text.split(","), default=list(FAULTS))
     parser.add_argument("--primary", type=int, default=0, metavar="K", help="kill the primary K times instead")
+    parser.add_argument("--slow", action="store_true", help="a primary that is nearly too slow instead")
     parser.add_argument("--no-stall", action="store_true", help="leave out the end, where more than f die")
     parser.add_argument("--meters", type=int, default=2)
     parser.add_argument("--every", type=float, default=0.5, help="seconds between two seals of a point")
