@@ -85,9 +85,9 @@ class Board:
             text = done.stdout + done.stderr
             if not done.returncode:
                 return done.stdout
-            if "could not enter raw repl" not in text:
+            if "could not enter raw repl" not in text and not _NO_PORT.search(text):
                 break
-            if tried + 1 < PROMPT_TRIES:
+            if tried + 1 < PROMPT_TRIES:  # it starts; one with USB of its own is a new device after a reset
                 time.sleep(PROMPT_PAUSE_S)
         if "could not enter raw repl" in text:
             raise FlashError(f"{self.port}: no prompt of MicroPython: is it on the board? Write it with --firmware "
@@ -106,7 +106,7 @@ class Board:
 
 
 def _call(program: str, words: list[str], limit_s: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", program, *words]
+    command = [sys.executable, "-P", "-m", program, *words]  # -P: what lies where the user stands is not meant
     try:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=limit_s,
                               stdin=subprocess.DEVNULL)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.flash import tools
 from sim_hardware.board import images, node
 from sim_hardware.board.board import Board, Faults, serve_in_background
 from sim_hardware.board.chips import CHIPS
@@ -24,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def be_impatient(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """esptool waits one second for a board that was pulled out, not seven."""
+    """A board that was pulled out is waited for one second, not seven as esptool does, nor three at the prompt."""
+    monkeypatch.setattr(tools, "PROMPT_PAUSE_S", 0.05)
     (folder / "esptool.cfg").write_text("[esptool]\nconnect_attempts = 1\n")
     monkeypatch.setenv("ESPTOOL_CFGFILE", str(folder / "esptool.cfg"))
 
