@@ -10,6 +10,7 @@ import queue
 import socket
 import ssl
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ import paho.mqtt.client as mqtt
 
 from deploy.errors import NoAnswer
 from firmware.crypto.openssl import verify_digest
-from firmware.wire import ack, certificate, cose, genesis, header, merkle, seal, topics
+from firmware.wire import ack, certificate, cose, epochs, genesis, header, merkle, seal, topics
 from firmware.wire.errors import Refused
 from firmware.wire.reasons import REASONS
 
@@ -56,6 +57,7 @@ class Line:
         """Connects to the first broker that answers; NoAnswer when none does."""
         self._sender, self._area, self._brokers, self._name = sender, area, list(brokers), name
         self._inbox: queue.Queue[bytes] = queue.Queue(REPLIES)
+        self._handovers: dict[int, bytes] = {}  # by the epoch that began with it; as brokers keep them, unchecked
         self._next = 0  # index of the broker to try first
         self._client = self._connect()
 
@@ -98,7 +100,8 @@ class Line:
         payload_hash = seal.payload_hash(wanted.payload)
         for item in receipt.items:
             if item.payload_hash == payload_hash:
-                outcome = check_receipt(receipt, item, self._sender.genesis, self._sender.chain_id)
+                known = [self._handovers[epoch] for epoch in sorted(self._handovers)]
+                outcome = check_receipt(receipt, item, self._sender.genesis, self._sender.chain_id, known)
                 leaf = merkle.leaf_hash(cose.assemble(wanted.kid, wanted.payload, item.signature))
                 merkle.check_path(leaf, item.index, item.size, item.path, header.decode(receipt.header).root)
                 return outcome
@@ -124,9 +127,15 @@ class Line:
 
     def _client_for(self, url: str) -> tuple[mqtt.Client, queue.Queue[bool]]:
         reply = topics.agent_topic(self._area, self._sender.kid, "reply")
+        epochs_topic = topics.chain_epoch(self._area, "trade", "")
         ready: queue.Queue[bool] = queue.Queue()
 
         def take(_client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
+            if message.topic.startswith(epochs_topic):
+                number = message.topic[len(epochs_topic):]
+                if number.isdecimal() and len(number) < 10:
+                    self._handovers[int(number)] = bytes(message.payload)
+                return
             if message.topic != reply:  # amqtt sends who comes again what others have subscribed to as well
                 return
             while True:
@@ -139,7 +148,7 @@ class Line:
         client.on_message = take
         client.on_socket_open = _hurry
         client.on_subscribe = lambda *_args: ready.put(True)
-        client.on_connect = lambda made, *_args: made.subscribe(reply, 1)
+        client.on_connect = lambda made, *_args: made.subscribe([(reply, 1), (epochs_topic + "+", 1)])
         if urlsplit(url).scheme == "mqtts":
             home = self._sender.home
             client.tls_set(str(self._sender.ca), str(home / "tls.crt"), str(home / "tls.key"),
@@ -152,14 +161,20 @@ def _hurry(_client: object, _data: object, line: Any) -> None:
     line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def check_receipt(receipt: ack.Receipt, item: ack.ItemProof, chain: genesis.Genesis, chain_id: bytes) -> Outcome:
-    """Returns the Outcome at an item's place in a certified block; Refused otherwise.
+def check_receipt(receipt: ack.Receipt, item: ack.ItemProof, chain: genesis.Genesis, chain_id: bytes,
+                  handovers: Sequence[bytes] = ()) -> Outcome:
+    """Returns the Outcome at an item's place in a certified block; Refused otherwise. handovers: of the epochs from 1
+    on, each checked here against the one before, up to the block's.
 
     That the item stands there, its path proves to whoever has its payload (`Line.submit`)."""
     meta = header.decode_meta(receipt.meta)
     top = header.decode(receipt.header)
     voted = certificate.decode(receipt.certificate)
-    certificate.check_certificate(voted, receipt.header, chain.members, meta.epoch, meta.channel, chain_id,
+    if meta.epoch > len(handovers):
+        raise Refused("wrong_epoch", len(handovers), meta.epoch)
+    sets = epochs.walk(chain.members, [epochs.decode(data) for data in handovers[:meta.epoch]], chain.channels,
+                       chain_id, verify_digest)
+    certificate.check_certificate(voted, receipt.header, sets[meta.epoch], meta.epoch, meta.channel, chain_id,
                                   verify_digest)
     merkle.check_path(merkle.leaf_hash(receipt.meta), 0, meta.count + 1, receipt.meta_path, top.root)
     if header.results_hash(receipt.results) != meta.results_hash or len(receipt.results) != meta.count:

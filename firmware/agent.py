@@ -174,6 +174,12 @@ class Agent:
 
         return headers.on_header(self, data, now_s, wait_ms)
 
+    def on_handover(self, data, now_s):
+        """Takes the bytes of an epoch's topic: the gateways' next set of validators."""
+        from firmware import headers
+
+        return headers.on_handover(self, data, now_s)
+
     def on_ack(self, data, now_s, wait_ms):
         """Takes the bytes of the `ack` topic; now_s: Unix seconds or None while the clock is not synchronised."""
         from firmware import answers

@@ -36,6 +36,18 @@ def on_header(agent, data, now_s, wait_ms):
     return agent.take()
 
 
+def on_handover(agent, data, now_s):
+    """Takes the bytes of an epoch's topic; of all that are retained there only the next epoch's counts."""
+    try:
+        agent.light.follow(data, now_s)
+        agent.duties.append(SaveTrust(agent.light.save()))
+    except Refused as refused:
+        if refused.reason != "wrong_epoch":
+            agent.counts["bad_headers"] += 1
+            agent.alarm("a change of the gateways was not taken: %s" % refused)
+    return agent.take()
+
+
 def on_witness_published(agent, height):
     """The broker has taken the signature under the header of that height."""
     if agent.light.witnessed is not None and int.from_bytes(agent.light.witnessed[0][76:], "big") == height:

@@ -62,8 +62,9 @@ class Runner:
         for number in range(len(config.buses)):
             board.start_bus(number, config.buses[number], clock)
         self._header_topic = topics.chain_header(config.area, light.channel)
+        self._epochs = topics.chain_epoch(config.area, light.channel, "")
         board.start_link(config.brokers, self.kid.hex(),
-                         [topics.agent_topic(config.area, self.kid, "ack"), self._header_topic],
+                         [topics.agent_topic(config.area, self.kid, "ack"), self._header_topic, self._epochs + "+"],
                          topics.agent_topic(config.area, self.kid, "death"), cbor.encode([1, self.kid]))
 
     def run(self, stop):
@@ -111,6 +112,8 @@ class Runner:
             self._board.keep_frames(read.point, start_ms, exchanges)
             return self.agent.on_words(read, start_ms, quality, exchanges, clock.now_ms(), clock.monotonic_ms())
         if kind == "message":
+            if event[1].startswith(self._epochs):
+                return self.agent.on_handover(event[2], now_s_of(clock.now_ms(), clock.quality()))
             take = self.agent.on_header if event[1] == self._header_topic else self.agent.on_ack
             return take(event[2], now_s_of(clock.now_ms(), clock.quality()), clock.monotonic_ms())
         if kind == "published":

@@ -161,6 +161,11 @@ class Driver:
         return self._writer.commits
 
     @property
+    def is_waiting_for_disk(self) -> bool:
+        """Whether something is promised in memory that is not written yet."""
+        return bool(self._ready) or self._is_obeying
+
+    @property
     def is_disk_lost(self) -> bool:
         """A write of the votes file failed: nothing more may be written to it."""
         return self._writer.is_disk_lost

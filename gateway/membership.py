@@ -26,6 +26,7 @@ logger = logging.getLogger("gridseal.membership")
 
 LOOK_S = 1.0
 ASK_EVERY, ASK_OBSERVING = 5, 1  # looks between two questions for a proof, of a member and of an observer
+PUBLISH_EVERY = 600  # looks: the brokers keep them, but a broker may lose what it keeps
 LEVEL_S = 5.0  # an observer that said so longer ago may be behind
 WILL_S = 5.0  # between two wills of the same member
 
@@ -43,8 +44,9 @@ class Membership:
         self._turn = 0
 
     def join(self, driver: Driver, exchange: Exchange, transport: Transport, replica: Any,
-             submit: Callable[[bytes], Awaitable[bytes]]) -> None:
-        """Brings the rooms that are asked and told."""
+             submit: Callable[[bytes], Awaitable[bytes]], publish: Callable[[int, bytes], None]) -> None:
+        """Brings the rooms that are asked and told; publish: an epoch's handover, for light nodes."""
+        self._publish = publish
         self._driver, self._exchange, self._transport = driver, exchange, transport
         self._replica, self._submit = replica, submit
         exchange.on_level = self._heard_level
@@ -60,6 +62,8 @@ class Membership:
         """For ever."""
         await self._keep_handovers()
         while True:
+            if self._turn % PUBLISH_EVERY == 0:
+                self._publish_handovers()
             await self._look()
             await asyncio.sleep(LOOK_S)
 
@@ -119,10 +123,18 @@ class Membership:
             self._driver.receive(b"p" + message)
         await self._keep_handovers(peer)
 
+    def _publish_handovers(self) -> None:
+        """All of them: a light node may have slept through several epochs."""
+        for epoch in self._ledger.epochs[1:]:
+            if epoch.handover:
+                self._publish(epoch.number, epoch.handover)
+
     def _proof_here(self, epoch: int, n: int) -> tuple[bytes, ...]:
         """For a peer: what ended its epoch, or our newest checkpoint above its n."""
         if epoch < self._seat.epoch:
             return self._ledger.epochs[epoch + 1].proof
+        if self._driver.is_waiting_for_disk:
+            return ()  # our own CHECKPOINT may be among what is not written: it is asked for again
         proof: tuple[bytes, ...] = self._replica.stable_proof
         return proof if epoch == self._seat.epoch and self._replica.low > n else ()
 
@@ -140,6 +152,7 @@ class Membership:
         if not lacking:
             return
         await self._driver.in_ledger(self._ledger.keep_handovers)
+        self._publish_handovers()
         if peer is None or self._ledger.epochs[lacking[0]].handover:
             return
         for data in (await self._exchange.epochs(peer, lacking[0]))[:1]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
+from firmware.wire import topics
 from firmware.wire.errors import Refused
 from firmware.wire.identity import kid_of
 from firmware.wire.state import replica_record
@@ -287,7 +288,7 @@ class Node:
         self.duties.join(self.driver, self.ingest, self.transport)
         self.membership = Membership(config.file.parent, seat, ledger, self._member, self._clock, config.listen)
         self.membership.join(self.driver, self.duties.exchange, self.transport, self.replica,
-                             self.ingest.submit_transaction)
+                             self.ingest.submit_transaction, self._publish_handover)
         self.alarms = Alarms(config.area, self.index, self._clock, self._publish_alarm)
         self.devices = self.duties.devices = Devices(
             config.devices, config.file.parent, ledger, self.stores.own, self._member, self._clock, self.alarms,
@@ -300,6 +301,9 @@ class Node:
 
     def _publish_alarm(self, topic: str, payload: bytes) -> None:
         self.brokers.publish(topic, payload, retain=True)
+
+    def _publish_handover(self, epoch: int, data: bytes) -> None:
+        self.brokers.publish(topics.chain_epoch(self._config.area, self.ledger.channels[0], epoch), data, retain=True)
 
     def _found_evidence(self, text: str) -> None:
         """Evidence against somebody: for the log, the page, and whoever listens to alarms."""

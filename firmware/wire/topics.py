@@ -26,6 +26,11 @@ def chain_header(area, channel):
     return "%s/%s/chain/%s/header" % (PREFIX, area, channel)
 
 
+def chain_epoch(area, channel, epoch):
+    """Returns the retained topic of the handover that an epoch began with (epochs.encode); "+": of all of them."""
+    return "%s/%s/chain/%s/epoch/%s" % (PREFIX, area, channel, epoch)
+
+
 def live(area, point):
     """Returns the retained topic of a point's newest accepted reading (JSON, for display)."""
     return "%s/%s/live/%d" % (PREFIX, area, point)
