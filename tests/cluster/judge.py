@@ -171,7 +171,8 @@ class Judge:
         if machine.is_honest:
             self.records[machine.index].durable.update(promises.read(records))
             for said in promises.votes_in(records):
-                self._file_vote(machine.seat, said)
+                if said.sender in (machine.seat, -1):
+                    self._file_vote(machine.seat, said)
 
     def on_compacted(self, machine: Any) -> None:
         """The votes file was replaced: what still binds must still be in it."""

@@ -63,6 +63,9 @@ def votes_in(records: Iterable[bytes]) -> Iterator[Said]:
     """The own votes in some records: an honest vote counts from the moment at which its disk holds it."""
     for record in records:
         kind, *fields = cbor.decode(record)
+        if kind == durable.STABLE:  # the own CHECKPOINT may be in the proof alone, if it was the last one needed
+            yield from filter(None, (hear_signed("pbft", payload_of(one)) for one in fields[0]))
+            continue
         if kind in (durable.ACCEPTED, durable.PREPARED):
             message = fields[2]
         elif kind in (durable.HEADER_VOTE, durable.CHECKPOINT):

@@ -103,9 +103,11 @@ def test_one_grows_to_four_and_a_lost_one_is_replaced_while_meters_stream(area):
         until("it counts", partial(has_more, area, 4, before), 60)
         area.start_replica(1)
         area.wait_ready(1)
+        second = area.enrol(3)  # its receipt is certified by the fourth epoch's set, which the brokers tell of
+        second.publish(2)
     finally:
         stream.stop()
-    total = sum(len(readings) for readings in meter.readings.values())
+    total = sum(len(readings) for readings in meter.readings.values()) + 2
     area.wait_seals(total, 60)
     until("all is acked", lambda: acked(meter, heights) == {
         point: len(meter.readings[point]) for point in meter.points}, 60)
@@ -114,6 +116,7 @@ def test_one_grows_to_four_and_a_lost_one_is_replaced_while_meters_stream(area):
         until("certificates of all blocks", partial(is_certified, reader), 60)
         for point in meter.points:
             assert committed(reader, meter, point) == meter.readings[point], (index, point)
+        assert committed(reader, second, 3) == second.readings[3]
         for height in range(1, reader.height() + 1):
             epoch = reader.epoch_at("trade", height)
             certificate.check_certificate(
