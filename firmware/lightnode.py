@@ -5,6 +5,9 @@ they touch, and its time is possible. Heights may be skipped: the certificate al
 cover what lies between. Two valid certificates for one height mean that more than f members lied: the node stops for
 good and keeps both. Anything else that is wrong is Refused and changes nothing.
 
+Epochs: certificates are those of the set of one epoch. A handover (wire/epochs.py), signed by that set, names the next
+one; the word of the old one counts from then on for heights up to the handover's only, since acks may come late.
+
 Witness: of each witness interval (label time) the node signs one header it has checked, the first that comes. What it
 is about to sign is noted here and saved before the signature is made, so that after a crash it is the same header
 again; heights only rise, so no height is ever signed twice.
@@ -13,7 +16,7 @@ again; heights only rise, so no height is ever signed twice.
 from firmware.wire import cbor, header
 from firmware.wire.errors import Refused, check
 
-VERSION = 2  # of a saved state, which trust.py reads
+VERSION = 3  # of a saved state, which trust.py reads
 AHEAD_S = 10  # a header's time may lie so far in the future, or the chain's own time_ahead_s if that is more
 RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
 SAVED = 2  # of these in a saved state, besides the one signed last: it has to fit into one piece of a board's RAM
@@ -35,12 +38,15 @@ class LightNode:
         self.channel = channel
         self.parameters = facts.parameters  # those of trust.PARAMETERS
         self.speed = facts.speed
-        self.epoch = 0
+        self.epoch = 0  # of the set in force, `keys` and `tls_hashes` (32 bytes each, in one) in its order
+        self.keys = facts.keys
+        self.tls_hashes = facts.tls_hashes
+        self.since = 0  # the height whose block handed over to it, and the keys of the epoch before
+        self.old_keys = None
         self.contradiction = None
         self.witnessed = None
         self._silent_s = 0  # headers of before are not signed
-        self._keys = facts.keys
-        self._verify_digest = verify_digest
+        self.verify_digest = verify_digest
         self._ahead_s = max(AHEAD_S, facts.parameters["time_ahead_s"])
         self._recent = [(facts.header, b"")]  # rising heights, the newest last
         if state is not None:
@@ -48,7 +54,9 @@ class LightNode:
             check(saved.chain_id == self.chain_id, "wrong_chain", self.chain_id, saved.chain_id)
             check(saved.channel == channel, "wrong_channel", channel, saved.channel)
             self._recent = saved.recent
-            self.epoch = saved.epoch
+            if saved.epoch:
+                self.epoch, self.keys, self.tls_hashes = saved.epoch, saved.keys, saved.tls_hashes
+                self.since, self.old_keys = saved.since, saved.old_keys
             self.contradiction = saved.contradiction
             self._silent_s = saved.silent_s
             self.witnessed = saved.witnessed
@@ -67,8 +75,11 @@ class LightNode:
 
         check(self.contradiction is None, "contradiction", None, "stopped")
         found = header.decode(header_bytes)
-        voting.check_votes(voting.decode(certificate_bytes), header_bytes, self._keys, self.epoch, self.channel,
-                           self.chain_id, self._verify_digest)
+        keys, epoch = self.keys, self.epoch
+        if self.old_keys is not None and found.height <= self.since:
+            keys, epoch = self.old_keys, epoch - 1
+        voting.check_votes(voting.decode(certificate_bytes), header_bytes, keys, epoch, self.channel, self.chain_id,
+                           self.verify_digest)
         pair = self.pair_at(found.height)
         if pair is not None:
             if pair[0] != bytes(header_bytes):
@@ -94,6 +105,16 @@ class LightNode:
                 self._recent = self._recent[del_count:]
             self.is_changed = True
         return found
+
+    def follow(self, handover_bytes, now_s):
+        """Goes on to the set of validators that a handover of the present one names.
+
+        Refused with the handover's reasons (wire/epochs.py), `wrong_channel` when it is not of our channel, and those
+        of `accept`, by which its header goes.
+        """
+        from firmware import handover
+
+        handover.follow(self, handover_bytes, now_s)
 
     def pair_at(self, height):
         """Returns the (header, certificate) accepted for a height, if it is still at hand; else None."""
@@ -135,7 +156,8 @@ class LightNode:
         """Returns the bytes to keep over a restart."""
         self.is_changed = False
         parts: list = [cbor.head(4, 8), cbor.encode(VERSION), cbor.encode(self.chain_id), cbor.encode(self.channel),
-                       cbor.encode(self.epoch)]
+                       cbor.encode([self.epoch, self.since, self.keys, self.tls_hashes, self.old_keys]
+                                   if self.epoch else None)]
         _put_pairs(parts, self._recent[-SAVED:] if self.contradiction is None else self._recent[-1:])
         _put_pairs(parts, self.contradiction)
         parts.append(cbor.encode(self._silent_s))

@@ -12,19 +12,22 @@ from firmware.wire import cbor
 from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
 
-VERSION = 2  # of a saved state
+VERSION = 3  # of a saved state, LightNode.save's
 RECENT = 4  # headers kept with their certificates, to show both sides of a contradiction
 # Of the chain's parameters those that a light node and its agent ask for: name, place in genesis.PARAMETERS, default.
 PARAMETERS = (("time_ahead_s", 11, 2), ("late_s", 14, 120), ("slot_s", 16, 3600), ("witness_interval_s", 19, 900))
 _FIRST = 7  # fields of the genesis, up to and with the members
 _HEADER = ">I32s32sIII"  # header.py's; a header 0 has one leaf, which names the chain
 
-Facts = namedtuple("Facts", ("chain_id", "speed", "parameters", "keys", "header"))
-Trust = namedtuple("Trust", ("chain_id", "channel", "epoch", "recent", "contradiction", "silent_s", "witnessed"))
+Facts = namedtuple("Facts", ("chain_id", "speed", "parameters", "keys", "tls_hashes", "header"))
+# keys and all about epochs: 0, empty or None while the genesis' set is in force.
+Trust = namedtuple("Trust", ("chain_id", "channel", "epoch", "since", "keys", "tls_hashes", "old_keys", "recent",
+                             "contradiction", "silent_s", "witnessed"))
 
 
 def read_genesis(data, channel):
-    """Returns the Facts: parameters by name, the members' public keys in their order, 80 bytes of height 0."""
+    """Returns the Facts: parameters by name, the members' public keys in their order, the hashes of their TLS keys in
+    one piece, 80 bytes of height 0."""
     check(len(data) > 0 and data[0] == 0x89, "malformed", "an array of nine", None)
     fields: list = []
     at = 1
@@ -39,16 +42,17 @@ def read_genesis(data, channel):
     for name, place, value in PARAMETERS:
         parameters[name] = fields[5][place] if place < len(fields[5]) else value
     keys: list = []
-    last = b""
+    tls_hashes = last = b""
     for row in fields[6]:
         check_fields(row, ("b8", "b65", "b32"))
         check(last < row[0], "wrong_set", "kids that rise", row[0])
         last = row[0]
         keys.append(row[1])
+        tls_hashes += row[2]
     chain_id = hashlib.sha256(data).digest()
     leaf = hashlib.sha256(b"\x00" + cbor.encode([1, "gridseal", channel, chain_id])).digest()
     zero = struct.pack(_HEADER, 1, bytes(32), leaf, fields[3], 0, 0)
-    return Facts(chain_id, fields[4], parameters, keys, zero)
+    return Facts(chain_id, fields[4], parameters, keys, tls_hashes, zero)
 
 
 def decode_trust(state):
@@ -57,8 +61,16 @@ def decode_trust(state):
     Refused `malformed`, `wrong_version`.
     """
     fields = cbor.decode(state)
-    check_fields(fields, ("u", "b32", "t", "u", "l", "l?", "u", "l?"))
+    check_fields(fields, ("u", "b32", "t", "l?", "l", "l?", "u", "l?"))
     check(fields[0] == VERSION, "wrong_version", VERSION, fields[0])
+    epoch = fields[3]
+    if epoch is None:
+        epoch = (0, 0, [], b"", None)
+    else:
+        check_fields(epoch, ("u", "u", "l", "b", "l"))
+        check_list(epoch[2], "b65")
+        check_list(epoch[4], "b65")
+        check(len(epoch[3]) == 32 * len(epoch[2]) > 0, "malformed", len(epoch[2]), len(epoch[3]))
     check(0 < len(fields[4]) <= RECENT, "malformed", RECENT, len(fields[4]))
     contradiction = None
     if fields[5] is not None:
@@ -66,7 +78,8 @@ def decode_trust(state):
         contradiction = (_pair(fields[5][0]), _pair(fields[5][1]))
     witnessed = None if fields[7] is None else _pair(fields[7])
     recent = [_pair(row) for row in fields[4]]
-    return Trust(fields[1], fields[2], fields[3], recent, contradiction, fields[6], witnessed)
+    return Trust(fields[1], fields[2], epoch[0], epoch[1], epoch[2], epoch[3], epoch[4], recent, contradiction,
+                 fields[6], witnessed)
 
 
 def _pair(row):

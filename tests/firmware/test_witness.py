@@ -231,7 +231,7 @@ def test_trust_files_are_read_strictly(stand: Stand) -> None:
             assert LightNode(stand.rig.chain.genesis, verify_digest, bytes(changed)).save() == bytes(changed)
         except Refused:
             continue
-    assert data[1] == 2
+    assert data[1] == 3
     with pytest.raises(Refused, match="wrong_version"):
         decode_trust(data[:1] + b"\x01" + data[2:])
 
