@@ -62,6 +62,11 @@ class Reports:
                 self.spawn(self._look(found), "report")
         return True
 
+    def concerns(self, leaves: Sequence[bytes]) -> bool:
+        """Whether one of them is a report that has not been found good here."""
+        payloads = (verify.read_leaf(leaf)[2] for leaf in leaves)
+        return any(payload[:3] == BEGINNING and payload_hash(payload) not in self._good for payload in payloads)
+
     async def check(self, leaves: Sequence[bytes], first: int | None) -> str | None:
         """The reason why a proposed batch is bad, or None; its evidence is asked for at replica `first`."""
         try:

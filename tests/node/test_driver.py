@@ -28,8 +28,9 @@ from gateway.consensus.types import (
     Send,
     Settings,
 )
-from gateway.driver import BUSY_ROW, PATIENCE_S, Driver, Machine
+from gateway.driver import BUSY_ROW, PATIENCE_S, Driver
 from gateway.ledger.votes import VoteLog
+from gateway.sides import Machine
 from gateway.writing import TRUSTED_AFTER
 
 WAIT_S = 10
