@@ -70,6 +70,25 @@ def check_handover(handover, members, epoch, channels, chain_id, verify_digest):
     return top, others
 
 
+def read_list(rows):
+    """Returns the handovers at the end of a file about a later epoch than 0, as bytes; Refused `malformed`."""
+    check_list(rows, "b")
+    check(bool(rows), "malformed", "a handover", None)
+    return rows
+
+
+def set_of(meta, members, handovers, channels, chain_id, verify_digest):
+    """Returns the members of a block's epoch; `members`: the genesis' set, handovers: bytes of all up to that epoch.
+
+    Refused `wrong_epoch` when they are more or fewer, `wrong_set` when the block's meta names another set.
+    """
+    check(len(handovers) == meta.epoch, "wrong_epoch", len(handovers), meta.epoch)
+    found = walk(members, [decode(data) for data in handovers], channels, chain_id, verify_digest)[-1]
+    named = certificate.set_hash(found)
+    check(meta.set_hash == named, "wrong_set", named, meta.set_hash)
+    return found
+
+
 def walk(members, handovers, channels, chain_id, verify_digest):
     """Returns the sets of all epochs from 0 on, each proven by the one before; `members`: the genesis' set."""
     sets = [members]

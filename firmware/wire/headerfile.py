@@ -9,7 +9,7 @@ enrolled, or was revoked. Every byte is checked: a flipped bit is refused.
 
 from collections import namedtuple
 
-from firmware.wire import cbor, certificate, cose, genesis, header, merkle, state, topics, witness
+from firmware.wire import cbor, certificate, cose, epochs, genesis, header, merkle, state, topics, witness
 from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
 
@@ -27,44 +27,52 @@ Counted = namedtuple("Counted", ("area", "kids", "n"))
 Report = namedtuple("Report", ("top", "meta", "certificate", "counted", "members", "speed"))
 
 
-def encode(found):
-    """Returns the file's bytes."""
-    return cbor.encode(list(found[:7]) + [witnessing_fields(found.witnessing)])
+def encode(found, handovers=()):
+    """Returns the file's bytes; handovers: those up to the block's epoch, none where that is 0."""
+    fields = list(found[:7]) + [witnessing_fields(found.witnessing)]
+    return cbor.encode(fields + [list(handovers)] if handovers else fields)
 
 
 def decode(data):
     """Returns the HeaderFile; Refused `oversize`, `malformed`, `wrong_version`."""
+    return split(data)[0]
+
+
+def split(data):
+    """Returns (HeaderFile, handovers as bytes); refuses as `decode`."""
     check(len(data) <= FILE_BYTES, "oversize", FILE_BYTES, len(data))
     fields = cbor.decode(data)
+    handovers = ()
+    if isinstance(fields, list) and len(fields) == 9:
+        handovers = epochs.read_list(fields.pop())
     check_fields(fields, ("u", "t", "b32", "b80", "b", "b", "l", "l"))
     check(fields[0] == VERSION and fields[1] == NAME, "wrong_version", NAME, fields[1])
     check_list(fields[6], "b32")
-    return HeaderFile(*(fields[:7] + [read_witnessing(fields[7])]))
+    return HeaderFile(*(fields[:7] + [read_witnessing(fields[7])])), handovers
 
 
 def check_file(data, genesis_bytes, verify_digest):
     """Returns a Report of what the file proves under the trusted genesis; Refused with the reason otherwise."""
-    found = decode(data)
+    found, handovers = split(data)
     chain = genesis.decode(genesis_bytes)
     chain_id = genesis.chain_id(genesis_bytes)
     check(found.chain_id == chain_id, "wrong_chain", chain_id, found.chain_id)
     meta = check_meta(found.header, found.meta, found.meta_path, chain, chain_id)
+    members = epochs.set_of(meta, chain.members, handovers, chain.channels, chain_id, verify_digest)
     voted = certificate.decode(found.certificate)
-    certificate.check_certificate(voted, found.header, chain.members, meta.epoch, meta.channel, chain_id, verify_digest)
+    certificate.check_certificate(voted, found.header, members, meta.epoch, meta.channel, chain_id, verify_digest)
     counted = check_witnessing(found.witnessing, found.header, meta, chain_id, verify_digest)
-    return Report(header.decode(found.header), meta, voted, counted, chain.members, chain.speed)
+    return Report(header.decode(found.header), meta, voted, counted, members, chain.speed)
 
 
 def check_meta(header_bytes, meta_bytes, meta_path, chain, chain_id):
-    """Returns the Meta that is leaf 0 of the header's block and of this chain; chain: the decoded Genesis."""
+    """Returns the Meta that is leaf 0 of the header's block and of this chain; chain: the decoded Genesis. Whose set it
+    is, epochs.set_of says."""
     top = header.decode(header_bytes)
     meta = header.decode_meta(meta_bytes)
     check(meta.chain_id == chain_id, "wrong_chain", chain_id, meta.chain_id)
     check(meta.height == top.height, "wrong_height", top.height, meta.height)
     check(meta.channel in chain.channels, "wrong_channel", chain.channels, meta.channel)
-    check(meta.epoch == 0, "wrong_epoch", 0, meta.epoch)
-    set_hash = certificate.set_hash(chain.members)
-    check(meta.set_hash == set_hash, "wrong_set", set_hash, meta.set_hash)
     merkle.check_path(merkle.leaf_hash(meta_bytes), 0, meta.count + 1, meta_path, top.root)
     return meta
 

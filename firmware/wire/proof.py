@@ -8,7 +8,7 @@ byte of the file is checked: a flipped bit is refused.
 
 from collections import namedtuple
 
-from firmware.wire import cbor, certificate, cose, genesis, header, headerfile, merkle, seal, state
+from firmware.wire import cbor, certificate, cose, epochs, genesis, header, headerfile, merkle, seal, state
 from firmware.wire import reading as reading_codec
 from firmware.wire.errors import check
 from firmware.wire.shape import check_fields, check_list
@@ -33,26 +33,36 @@ Report = namedtuple("Report", ("reading", "seal", "agent", "meta", "height", "ti
                                "speed", "counted"))  # counted: a headerfile.Counted, or None
 
 
-def encode(proof):
-    """Returns the file's bytes: one deterministic CBOR array."""
+def encode(proof, handovers=()):
+    """Returns the file's bytes: one deterministic CBOR array; handovers (epochs.py): those up to the block's epoch, at
+    the end, none where that is 0."""
     fields = list(proof)
     fields[13] = [list(pair) for pair in proof.bucket]
     fields[17] = headerfile.witnessing_fields(proof.witnesses) if proof.witnesses else []
-    return cbor.encode(fields)
+    return cbor.encode(fields + [list(handovers)] if handovers else fields)
 
 
 def without_reading(data):
     """Returns the proof of the whole seal, from the bytes of one of its readings' proofs."""
-    fields = list(decode(data))
+    found, handovers = split(data)
+    fields = list(found)
     fields[1] = OF_SEAL
     fields[3], fields[4], fields[5] = b"", 0, []
-    return encode(Proof(*fields))
+    return encode(Proof(*fields), handovers)
 
 
 def decode(data):
     """Returns the Proof; Refused `oversize`, `malformed`, `wrong_version`."""
+    return split(data)[0]
+
+
+def split(data):
+    """Returns (Proof, handovers as bytes); refuses as `decode`."""
     check(len(data) <= PROOF_BYTES, "oversize", PROOF_BYTES, len(data))
     fields = cbor.decode(data)
+    handovers = ()
+    if isinstance(fields, list) and len(fields) == len(_KINDS) + 1:
+        handovers = epochs.read_list(fields.pop())
     check_fields(fields, _KINDS)
     check(fields[0] == VERSION and fields[1] in (OF_READING, OF_SEAL), "wrong_version", OF_READING, fields[1])
     for index in (5, 9, 11, 14):
@@ -64,7 +74,7 @@ def decode(data):
         fields[17] = headerfile.read_witnessing(fields[17])
         count = len(fields[17].signatures)
         check(0 < count <= WITNESSES, "malformed", WITNESSES, count)  # nothing is written in one way only
-    return Proof(*fields)
+    return Proof(*fields), handovers
 
 
 def check_proof(data, genesis_bytes, verify_digest):
@@ -72,7 +82,7 @@ def check_proof(data, genesis_bytes, verify_digest):
 
     data: the file; genesis_bytes: the trusted genesis; verify_digest(public key 65, digest 32, signature 64) -> bool.
     """
-    proof = decode(data)
+    proof, handovers = split(data)
     chain = genesis.decode(genesis_bytes)
     chain_id = genesis.chain_id(genesis_bytes)
     check(proof.chain_id == chain_id, "wrong_chain", chain_id, proof.chain_id)
@@ -82,14 +92,15 @@ def check_proof(data, genesis_bytes, verify_digest):
     agent = _check_agent(proof, meta, fields)
     cose.check(sealed, "seal", chain_id, agent.public_key, verify_digest)
     voted = certificate.decode(proof.certificate)
-    certificate.check_certificate(voted, proof.header, chain.members, meta.epoch, meta.channel, chain_id, verify_digest)
+    members = epochs.set_of(meta, chain.members, handovers, chain.channels, chain_id, verify_digest)
+    certificate.check_certificate(voted, proof.header, members, meta.epoch, meta.channel, chain_id, verify_digest)
     counted = None
     if proof.witnesses:
         check(proof.witnesses.area == agent.area, "wrong_area", agent.area, proof.witnesses.area)
         counted = headerfile.check_witnessing(proof.witnesses, proof.header, meta, chain_id, verify_digest)
     top = header.decode(proof.header)
     marks = result - MARKED if result >= MARKED else 0
-    return Report(reading, fields, agent, meta, top.height, top.time_s, marks, len(voted.signers), len(chain.members),
+    return Report(reading, fields, agent, meta, top.height, top.time_s, marks, len(voted.signers), len(members),
                   chain.speed, counted)
 
 

@@ -66,6 +66,17 @@ def prove_handover(reader: Reader, epoch: records.Epoch) -> bytes:
     return epochs.encode((proven.header, proven.certificate, proven.meta, proven.meta_path))
 
 
+def handovers_to(reader: Reader, channel: str, height: int) -> list[bytes]:
+    """The handovers up to a block's epoch; Refused `too_few_signers` while one of them is not certified here."""
+    found = []
+    for epoch in reader.epochs[1:reader.epoch_at(channel, height) + 1]:
+        data = epoch.handover or prove_handover(reader, epoch)
+        if not data:
+            raise Refused("too_few_signers", "a handover", epoch.number)
+        found.append(data)
+    return found
+
+
 def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:
     """The proof file of a point's reading of that time (firmware/wire/proof.py).
 
@@ -91,7 +102,8 @@ def prove_reading(reader: Reader, point: int, time_ms: int) -> bytes:
             item.leaf, item.leaf_index, item.size, item.path,
             proven.meta, proven.meta_path, proven.results,
             tree.bucket(bucket), tree.path(bucket),
-            proven.header, proven.certificate, witnesses if witnesses.signatures else ()))
+            proven.header, proven.certificate, witnesses if witnesses.signatures else ()),
+            handovers_to(reader, found.channel, found.height))
 
 
 def prove_header(reader: Reader, channel: str, height: int, area: str) -> bytes:
@@ -104,7 +116,7 @@ def prove_header(reader: Reader, channel: str, height: int, area: str) -> bytes:
         witnesses = witnessing(reader, tree, channel, height, area, headerfile.SIGNATURES)
     return headerfile.encode(headerfile.HeaderFile(
         headerfile.VERSION, headerfile.NAME, reader.chain_id, proven.header, proven.certificate, proven.meta,
-        proven.meta_path, witnesses))
+        proven.meta_path, witnesses), handovers_to(reader, channel, height))
 
 
 def witnessing(reader: Reader, tree: StateTree, channel: str, height: int, area: str, limit: int) -> Witnessing:

@@ -3,13 +3,14 @@
 import pytest
 
 from firmware.crypto.openssl import verify_digest
-from firmware.wire import certificate, cose, epochs, header, merkle, validators
+from firmware.wire import certificate, cose, epochs, header, headerfile, merkle, proof, validators
 from firmware.wire.errors import Refused
 from firmware.wire.reasons import NUMBERS
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.proofs import prove_header
 from tests.ledger.epochs import INTERVAL, Chain, certify, kid_of, members_of, request, wills
 from tests.ledger.test_ledger import AGENTS
-from tests.ledger.world import World, key, point_entry
+from tests.ledger.world import AREA, START_S, World, key, point_entry
 
 FOUR = ["replica 0", "replica 1", "replica 2", "replica 3"]
 ONE = FOUR[:1]
@@ -246,3 +247,41 @@ def test_forged_handovers_move_nobody(tmp_path):
             epochs.check_handover(found, chain.ledger.members_of(epoch), epoch, ["trade"], chain.ledger.chain_id,
                                   verify_digest)
         assert refused.value.reason == reason, (reason, str(refused.value))
+
+
+def test_proofs_of_every_epoch_verify_by_the_genesis_alone(tmp_path):
+    """What was proven before a change is the same afterwards; of a later epoch the file brings the handovers along."""
+    chain = chain_of(tmp_path, 1)
+    ledger, world = chain.ledger, chain.world
+
+    def read(minute):
+        found = world.seal("meter", 1, (START_S + 60 * minute) * 1000, 1000 + minute)
+        ledger.put_envelopes([found])
+        assert chain.run([found.leaf]).results == [0]
+        return (START_S + 60 * minute) * 1000
+    times = [read(1)]
+    before = ledger.prove_reading(1, times[0])
+    for count in (2, 3, 4):
+        chain.change(FOUR[:count])
+        chain.reach_boundary()
+        times.append(read(ledger.stand().n + 1))
+    assert ledger.prove_reading(1, times[0]) == before
+    reports = [proof.check_proof(ledger.prove_reading(1, time_ms), world.genesis, verify_digest) for time_ms in times]
+    assert [(report.members, report.meta.epoch) for report in reports] == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    whole = ledger.prove_reading(1, times[-1])
+    assert proof.check_proof(proof.without_reading(whole), world.genesis, verify_digest).reading is None
+    height = ledger.height()
+    file = prove_header(ledger, "trade", height, AREA)
+    assert len(headerfile.check_file(file, world.genesis, verify_digest).members) == 4
+    found, passed = proof.split(whole)
+    lies = {"wrong_epoch": [(), passed[:2], [passed[0], passed[0], passed[2]], [*passed, passed[2]]],
+            "malformed": [[b"\x80", *passed[1:]], [passed[0], passed[1], passed[2][:-1]]]}
+    for reason, lists in lies.items():
+        for handed in lists:
+            with pytest.raises(Refused, match=reason):
+                proof.check_proof(proof.encode(found, handed), world.genesis, verify_digest)
+    with pytest.raises(Refused, match="wrong_epoch"):
+        proof.check_proof(proof.encode(proof.split(before)[0], passed), world.genesis, verify_digest)
+    for at in range(0, len(whole), 37):  # every byte counts
+        with pytest.raises(Refused):
+            proof.check_proof(whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1:], world.genesis, verify_digest)
