@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firmware.crypto import comb_2k, comb_8k, openssl, p256, p256_key
+from firmware.crypto import comb_2k, comb_8k, known, openssl, p256, p256_key
 from firmware.crypto.openssl import OpenSSLSigner
 from firmware.crypto.signer import SoftwareSigner, generate
+from firmware.lightnode import LightNode
+from tests.firmware.world import DAY_MS, Chain
 
 SCALARS = st.one_of(st.integers(1, p256.N - 1), st.integers(1, 40), st.integers(p256.N - 40, p256.N - 1),
                     st.integers(0, 255).map(lambda bit: (1 << bit) % p256.N))
@@ -218,6 +221,36 @@ def test_the_non_adjacent_form_is_the_number(v: int) -> None:
             assert place - last >= 4, "four digits hold one that is not 0"
             last = place
     assert total == v and len(table) == 4 * 64 and at == 0
+
+
+def test_keys_get_combs_up_to_a_count_and_only_while_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = Chain(7)
+    top = chain.header([b"leaf"], DAY_MS // 1000)
+    light = LightNode(chain.genesis, p256.verify_digest)
+    known.equip(light, known.ENOUGH_BYTES)
+    assert light.verify_digest is p256.verify_digest, "too little free"
+    known.equip(light, known.ENOUGH_BYTES + 1)
+    assert light.accept(top, chain.certify(top), None).height == 1
+    combs = light.verify_digest.__self__._combs  # type: ignore[attr-defined]
+    assert len(combs) == 5 and {len(comb) for comb in combs.values()} == {1024}
+    assert "firmware.crypto.p256_key" not in sys.modules, "what makes combs is dropped"
+
+    few = known.KnownKeys(1)
+    keys = [OpenSSLSigner.from_scalar(bytes([7]) * 32), OpenSSLSigner.from_scalar(bytes([9]) * 32)]
+    for signer in keys * 2:
+        assert few.verify_digest(signer.public_key(), DIGEST, signer.sign_digest(DIGEST)) is True
+        assert few.verify_digest(signer.public_key(), DIGEST, SIGNATURE) is False
+    assert list(few._combs) == [keys[0].public_key()]
+    assert few.verify_digest(b"\x04" * 65, DIGEST, SIGNATURE) is False
+
+    def no_room(public65: bytes) -> bytearray:
+        raise MemoryError
+    full = known.KnownKeys(2)
+    from firmware.crypto import p256_key as maker
+    monkeypatch.setattr(maker, "make_table", no_room)
+    assert full.verify_digest(KEY.public_key(), DIGEST, SIGNATURE) is True
+    monkeypatch.undo()
+    assert full.verify_digest(KEY.public_key(), DIGEST, SIGNATURE) is True and not full._combs, "asked once"
 
 
 def test_generate_asks_again_for_a_number_out_of_range() -> None:

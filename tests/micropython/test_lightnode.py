@@ -170,8 +170,8 @@ def test_it_follows_refuses_and_stops_on_a_boards_heap(data: tuple[Path, dict[st
 
 
 def test_less_heap_is_not_enough(data: tuple[Path, dict[str, list[Step]]]) -> None:
-    """What the limit is worth: with half of it the same files cannot run."""
+    """What the limit is worth: with a quarter of it the same files cannot run."""
     for version in HEADERS:
-        done = subprocess.run(line(version, data[0], BOARD_HEAP // 2, "4"), capture_output=True, text=True,
+        done = subprocess.run(line(version, data[0], BOARD_HEAP // 4, "4"), capture_output=True, text=True,
                               timeout=WAIT_S)
         assert done.returncode == 1 and "MemoryError" in done.stderr
