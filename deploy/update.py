@@ -236,7 +236,7 @@ def _install(args: argparse.Namespace) -> int:
     update.check_counter(manifest.counter, running, *(record or fresh)[boot.HIGHEST:boot.FAILED + 1])
     session = update.Session(manifest, linux_slots.FolderStore(folder, slot))
     while session.offset is not None:
-        session.take(session.offset, package.stream[session.offset:session.offset + update.PIECE_BYTES])
+        session.take(session.offset, package.stream[session.offset:session.offset + session.wanted()])
     session.finish()
     if record is None:  # nothing to go back to: it is what runs
         fresh[boot.COUNTERS] = fresh[boot.HIGHEST] = manifest.counter

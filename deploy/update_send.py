@@ -32,6 +32,7 @@ CONNECT_S = 10.0
 OFFER_S = 10.0  # the offer is repeated until the agent asks for something
 SILENT_S = 120.0  # an agent that asks for nothing for so long is not there
 TRIAL_S = 420.0  # its self-test takes five minutes at most, and it has to start before
+PIECE_BYTES = 32 * 1024  # of one message at most, whatever somebody wants
 PERCENT = 10  # of the agents in the second stage
 
 
@@ -96,7 +97,7 @@ class Courier:
                     offered[kid] = now
                     self._publish(kid, self._offer)
             try:
-                kid, (counter, offset, _, state, text) = self._inbox.get(timeout=0.2)
+                kid, (counter, offset, size, state, text) = self._inbox.get(timeout=0.2)
             except queue.Empty:
                 continue
             if kid not in waiting or kid in ends:
@@ -104,7 +105,7 @@ class Courier:
             if state == update.WANT and counter == self._counter:
                 offered[kid] = time.monotonic()
                 waiting[kid] = time.monotonic() + silent_s
-                piece = self._stream[offset:offset + update.PIECE_BYTES]
+                piece = self._stream[offset:offset + min(size, PIECE_BYTES)]
                 self._publish(kid, cbor.encode([update.VERSION, "data", counter, offset, piece]))
             elif state == update.INSTALLED and counter == self._counter:
                 installed.add(kid)

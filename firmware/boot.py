@@ -174,8 +174,11 @@ def _mapped(vfs):
 
 def start(folder=""):
     """Starts the agent of a board; does not come back but for a person on the serial line. folder: "" or a test's."""
+    import gc
+
     import machine
     from esp32 import Partition
+    gc.threshold(4096)  # modules come and leave garbage: collected early, what stays is kept together
     machine.WDT(timeout=WATCHDOG_MS)
     try:
         found = Partition.find(Partition.TYPE_DATA, label=LABEL)

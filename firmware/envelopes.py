@@ -25,7 +25,7 @@ def close(book, chain, count, emit, outbox, label_ms):
         chain.has_lost = True
         return 0
     last = readings[-1][0]
-    flags = last.quality & reading_codec.CLOCK_BITS
+    flags = last.quality & reading_codec.CLOCK_BITS | book.flags
     if lost or chain.has_lost:
         flags |= seal_codec.HEIGHTS_LOST
     if label_ms - last.time_ms > book.late_ms:

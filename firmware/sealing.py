@@ -106,6 +106,7 @@ class Book:
     def __init__(self, settings, parameters, journal, table):
         self.next_seq = journal.next_seq
         self.boot = 0
+        self.flags = 0  # of every seal that is made: a board's, which slot runs
         self.chains = {}
         self.settings = settings
         self._slot_ms = parameters["slot_s"] * 1000

@@ -9,9 +9,9 @@ untouched. The stream's first bytes say whose it is, so whatever interrupts it, 
 that is not whole; another offer begins anew. What is on the way (topic `update`) and what the agent wants (topic
 `query`) is not signed and need not be: bytes that do not give the manifest's hashes are asked for again, then given up.
 
-Loaded when an offer comes, dropped afterwards. A store has limit (bytes of an image), open(bytes of the index, bytes of
-the stream), read(offset, buffer), begin(), write(offset, data), finish(index, manifest): board/slots.py, and
-board/linux_slots.py.
+Loaded when an offer comes, dropped afterwards. A store has limit (bytes of an image), piece_bytes (of one message, as
+many as it can hold), open(bytes of the index, bytes of the stream), read(offset, buffer), begin(), write(offset, data),
+finish(index, manifest): board/slots.py, and board/linux_slots.py. It is written from sectors' beginnings on.
 """
 
 import hashlib
@@ -28,13 +28,12 @@ FILES = 200
 NAME_BYTES = 64
 PREFIX = "firmware/"
 SIGNERS = ("operator", "recovery")
-PIECE_BYTES = romfs.SECTOR_BYTES  # of one message: an erase unit, and what a board can hold
 RETRIES = 3  # of a file whose bytes do not give its hash
 CHUNK_BYTES = 512  # read at once for a hash
 
 # Messages, CBOR. To the agent [1, "offer", manifest COSE] and [1, "data", counter, offset, bytes]; from it
 # [1, "update", counter, offset, size, state, text] with one of these states; an offer that is refused, or runs already,
-# is named by its mark in the place of an offset, for its counter may be nobody's.
+# is named by its mark in the place of an offset, for its counter may be nobody's. `size`: how many bytes are wanted.
 WANT, INSTALLED, CONFIRMED, FAILED, REFUSED, RUNS, SAFE = (
     "want", "installed", "confirmed", "failed", "refused", "runs", "safe")
 
@@ -49,15 +48,15 @@ class Manifest:
         check(signed.kid in keys, "unknown_signer", "operator or recovery key", signed.kid)
         cose.check(signed, "update", chain_id, keys[signed.kid], verify_digest)
         self.message = data = bytes(message)
-        self._end = len(data) - 2 - cose.SIGNATURE_BYTES  # of the payload, which is looked at where it lies
-        at = self._end - len(signed.payload)
+        self.end = len(data) - 2 - cose.SIGNATURE_BYTES  # of the payload, which is looked at where it lies
+        at = self.end - len(signed.payload)
         check(data[at] == 0x84, "malformed", "an array of four", data[at])
         version, at = cbor.decode_from(data, at + 1)
         check(version == VERSION, "wrong_version", VERSION, version)
         self.model, at = cbor.decode_from(data, at)
         self.counter, at = cbor.decode_from(data, at)
         check_fields([self.model, self.counter], ("t", "u"))
-        self._count, self._rows_at = _array_head(data, at)
+        self._count, self.rows_at = _array_head(data, at)
         check(0 < self._count <= FILES, "malformed", FILES, self._count)
         self.size = len(data)  # of the stream
         last = ""
@@ -69,12 +68,12 @@ class Manifest:
 
     def rows(self):
         """Gives (name, size, SHA-256), decoded one by one: all of them at once are more than a board can spare."""
-        at = self._rows_at
+        at = self.rows_at
         for _ in range(self._count):
             row, at = cbor.decode_from(self.message, at)
             check_fields(row, ("t", "u", "b32"))
             yield row[0], row[1], row[2]
-        check(at == self._end, "malformed", at, self._end)
+        check(at == self.end, "malformed", at, self.end)
 
     def names(self):
         """[(name, size), ...] of a slot's stream, for firmware/romfs.py."""
@@ -96,6 +95,7 @@ class Session:
         self.manifest = manifest
         self._store = store
         self._failures = 0
+        self._row = self._start = 0  # the first file that is not known to be good: its row in the manifest, its bytes
         index = romfs.index(manifest.names())
         size = len(index) + manifest.size
         check(size <= store.limit, "oversize", store.limit, size)
@@ -104,16 +104,28 @@ class Session:
             self.offset = self._first_bad()
         else:
             store.begin()
+            self._rewind()
             self.offset = 0
+
+    def wanted(self):
+        """How many bytes are wanted at `offset`: as many as this store takes at once."""
+        return min(self._store.piece_bytes, self.manifest.size - self.offset)
 
     def take(self, offset, data):
         """Writes a piece where it is the wanted one; Refused `wrong_digest` when a file is wrong time after time."""
         if offset != self.offset:
             return
-        wanted = min(PIECE_BYTES, self.manifest.size - offset)
-        check(len(data) == wanted, "malformed", wanted, len(data))
+        check(len(data) == self.wanted(), "malformed", self.wanted(), len(data))
         self._store.write(offset, data)
-        self.offset = self._next(offset + wanted)
+        size = len(self.manifest.message)
+        end = offset + len(data)
+        bad = self._check_to(end) if offset >= size or end < size or self._holds_manifest() else 0
+        if bad is None:
+            self.offset = end if end < self.manifest.size else self._first_bad()
+            return
+        self._failures += 1
+        check(self._failures <= RETRIES, "wrong_digest", "the manifest's", "bytes from %d on" % bad)
+        self.offset = bad
 
     def finish(self):
         """Looks at every file once more, then makes the slot valid. Refused `wrong_digest`: something has changed."""
@@ -121,40 +133,27 @@ class Session:
         check(self.offset is None and bad is None, "wrong_digest", None, bad)
         self._store.finish(romfs.index(self.manifest.names()), self.manifest)
 
-    def _next(self, offset):
-        """Where to go on after the bytes below `offset` were written: what ended in the last piece must be good."""
-        start, bad = len(self.manifest.message), None
-        if start > offset - PIECE_BYTES and start <= offset and not self._holds_manifest():
-            bad = 0
-        for _, size, digest in self.manifest.rows():
-            end = start + size
-            if bad is None and end > offset - PIECE_BYTES and end <= offset and not self._is_good(start, size, digest):
-                bad = start // PIECE_BYTES * PIECE_BYTES
-            start = end
-        if bad is not None:
-            self._failures += 1
-            check(self._failures <= RETRIES, "wrong_digest", "the manifest's", "bytes from %d on" % bad)
-            return bad
-        return offset if offset < self.manifest.size else self._first_bad()
+    def _rewind(self):
+        self._row, self._start = self.manifest.rows_at, len(self.manifest.message)
 
-    def _first_bad(self):
-        """The beginning of the piece with the first file that is not whole, or None."""
-        if not self._holds_manifest():
-            return 0
-        start = len(self.manifest.message)
-        for _, size, digest in self.manifest.rows():
-            if not self._is_good(start, size, digest):
-                return start // PIECE_BYTES * PIECE_BYTES
-            start += size
+    def _check_to(self, limit):
+        """Hashes the files that end below `limit`; returns where to begin again for the first bad one, or None."""
+        while self._row < self.manifest.end:
+            row, after = cbor.decode_from(self.manifest.message, self._row)
+            if self._start + row[1] > limit:
+                return None
+            if hash_of(self._store, self._start, row[1]) != row[2]:
+                return self._start // romfs.SECTOR_BYTES * romfs.SECTOR_BYTES
+            self._row = after
+            self._start += row[1]
         return None
 
-    def _holds_manifest(self):
-        held = bytearray(len(self.manifest.message))
-        self._store.read(0, held)
-        return bytes(held) == self.manifest.message
+    def _first_bad(self):
+        self._rewind()
+        return self._check_to(self.manifest.size) if self._holds_manifest() else 0
 
-    def _is_good(self, start, size, digest):
-        return hash_of(self._store, start, size) == digest
+    def _holds_manifest(self):
+        return hash_of(self._store, 0, len(self.manifest.message)) == hashlib.sha256(self.manifest.message).digest()
 
 
 def hash_of(store, start, size):

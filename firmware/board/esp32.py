@@ -12,10 +12,11 @@ import firmware
 from firmware import boot
 from firmware.board import esp32_light, esp32_net, esp32_time, micro_port, trial
 from firmware.board.micro import MicroBoard, drop
-from firmware.crypto import p256
+from firmware.crypto import known, p256
 from firmware.crypto.signer import SoftwareSigner
 from firmware.modbus import is_network
 from firmware.wire import topics
+from firmware.wire.seal import SLOT_B
 
 MODEL = "esp32-4m"  # where the slot's manifest does not say another
 JOURNAL = "journal"  # the partition's label
@@ -224,8 +225,12 @@ def run(folder=""):
     from firmware import main
     runner = main.Runner(settings, board, board.clock)
     keeper.floor_s = max(keeper.floor_s, newest_s(runner.agent.light))
-    board.facts["slot"] = "ab"[judge.record[boot.SLOT]] if judge.record else "a"
+    slot = 1 if firmware.__file__.startswith(boot.POINTS[1]) else 0
+    board.facts["slot"] = "ab"[slot]
+    runner.agent.book.flags = SLOT_B if slot else 0
     gc.collect()
+    known.equip(runner.agent.light, gc.mem_free())
+    gc.threshold(gc.mem_free() // 2)  # from here on little stays, and collecting takes time
     watch = Watch(board, runner.agent, wdt, wifi, keeper, judge, light)
     runner.run(watch.is_over)
 

@@ -25,7 +25,7 @@ from firmware import boot, main, update
 from firmware.board import linux, trial
 from firmware.board.linux_clock import SystemClock
 from firmware.board.updating import Updater
-from firmware.wire import cbor, identity, topics
+from firmware.wire import cbor, identity, seal, topics
 
 MODEL = "linux"
 SLOTS = "slots"
@@ -45,6 +45,7 @@ class FolderStore:
     """What firmware/update.py writes a version to: one file for the stream, unpacked when it is whole."""
 
     limit = LIMIT_BYTES
+    piece_bytes = 16384
 
     def __init__(self, folder: Path, slot: int) -> None:
         self.slot = slot
@@ -224,7 +225,9 @@ def child() -> None:
         else:
             judge = trial.Trial(str(folder / boot.NAME), board, clock.monotonic_ms())
             watch = Watch(board, judge, clock, stopping, pipe)
-            main.run(settings, board, clock, watch.is_over)
+            runner = main.Runner(settings, board, clock)
+            runner.agent.book.flags = seal.SLOT_B if running() else 0
+            runner.run(watch.is_over)
     finally:
         board.release()
     sys.exit(GOOD if stopping else RESTART)

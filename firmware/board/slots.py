@@ -17,6 +17,7 @@ class RomStore:
     """partition: esp32.Partition of label romfs; path: the boot record; slot: 0 or 1, not the one that runs."""
 
     limit = boot.SLOT_BYTES
+    piece_bytes = 1024  # a message is in RAM four times: as packet, in parts, decoded, and on its way to flash
 
     def __init__(self, partition, path, slot):
         self._partition = partition
@@ -41,8 +42,11 @@ class RomStore:
 
     def write(self, offset, data):
         block = self._data_first + offset // SECTOR_BYTES
-        self._partition.ioctl(ERASE, block)
-        self._partition.writeblocks(block, bytes(data) + bytes(-len(data) % UNIT_BYTES), 0)
+        if offset % SECTOR_BYTES == 0:
+            self._partition.ioctl(ERASE, block)
+        if len(data) % UNIT_BYTES:
+            data += bytes(-len(data) % UNIT_BYTES)
+        self._partition.writeblocks(block, data, offset % SECTOR_BYTES)
 
     def finish(self, index, manifest):
         for number in range(len(index) // SECTOR_BYTES - 1, -1, -1):

@@ -102,7 +102,7 @@ class Updater:
         if session is None:
             return
         self._asked_ms = now_ms
-        self._say(session.manifest.counter, session.offset, session.manifest.size, update.WANT, "")
+        self._say(session.manifest.counter, session.offset, session.wanted(), update.WANT, "")
 
     def _refuse(self, text):
         self._session = None

@@ -13,7 +13,7 @@ from deploy import update as packages
 from firmware import boot
 from firmware.board import linux_slots
 from firmware.crypto.openssl import OpenSSLSigner
-from firmware.wire import identity
+from firmware.wire import identity, seal
 from tests.firmware.live import process, wait_for
 from tests.micropython.boards import AREA, Surrounding, check_chain
 from tests.node.cluster import ENVIRONMENT
@@ -47,7 +47,7 @@ class Pi:
         (self.home / "meter.toml").write_text(
             f'area = "{AREA}"\nbrokers = ["{self.surrounding.url}"]\ninterval_s = 1\nseal_every_s = 1\n'
             f'details_every_s = 0\njournal_kib = 256\n[[bus]]\nport = "rtu+tcp://{self.surrounding.lines[0]}"\n'
-            '[[bus.meter]]\npoint = 1\nunit = 1\ntype = "sdm120"\n')
+            'answer_ms = 250\n[[bus.meter]]\npoint = 1\nunit = 1\ntype = "sdm120"\n')
         self.first = folder / "5.update"
         assert gridseal("update", "make", self.first, "--model", "linux", "--counter", "5").returncode == 0
         self.sign(self.first)
@@ -112,7 +112,8 @@ def test_an_agent_with_slots_takes_what_is_good_and_goes_back_from_what_fails(pi
         assert record is not None and record[:3] == [1, 1, True] and record[4:8] == [7, 6, 6, 7]
     found = pi.surrounding.seals(pi.kid)
     check_chain(found, pi.surrounding.chain_id)
-    assert {one.seal.measurement for one in found} == {pi.measurement(pi.first), pi.measurement(good)}
+    assert {(one.seal.measurement, one.seal.flags & seal.SLOT_B) for one in found} == {
+        (pi.measurement(pi.first), 0), (pi.measurement(good), seal.SLOT_B)}
 
 
 def test_a_package_that_was_not_signed_or_was_changed_is_not_sent(pi: Pi) -> None:

