@@ -178,7 +178,8 @@ def start(folder=""):
 
     import machine
     from esp32 import Partition
-    gc.threshold(4096)  # modules come and leave garbage: collected early, what stays is kept together
+    # Modules come and leave garbage: collected early, what stays is kept together.
+    gc.threshold(4096)  # type: ignore[attr-defined]  # a board's
     machine.WDT(timeout=WATCHDOG_MS)
     try:
         found = Partition.find(Partition.TYPE_DATA, label=LABEL)
