@@ -9,7 +9,7 @@ from its place, and nothing left over from another round of the ring can pass fo
 A record is written once, in order, so after a cut only the last one can be torn: when what follows the last good record
 is not blank, the sector is closed and the next one begins. A sector is erased right before it is used, never earlier
 (an erase that was cut looks blank and is not). The sector after the newest is the spare: its records count as dropped,
-yet stay readable until the ring moves on, so that whoever still needs one of them can copy it (`read_all`).
+yet stay readable until the ring moves on, so that whoever still needs one of them can copy it (`ring.read_all`).
 Marks of what is no longer needed (`trim`) ride in the next record: nothing is ever changed in place.
 """
 
@@ -70,14 +70,16 @@ class Journal:
         # from the newest back to the oldest that is kept; the spare is none of them
         self._epoch, self._newest, self._kept, self._firsts = ring.find(device, self._count)
         if self._epoch:
-            self._find_end()
+            self._offset, self.next_seq, self.trimmed, self._marked = ring.find_end(self, self._kept)
+            if not self.is_blank(0, self._offset):
+                self._offset = self._size
 
     @property
     def first_seq(self):
         """The oldest record that is kept."""
         for age in range(self._kept - 1, -1, -1):
-            if self._firsts[self._index(age)] >= 0:
-                return self._firsts[self._index(age)]
+            if self.first_of(age) >= 0:
+                return self.first_of(age)
         return self.next_seq
 
     @property
@@ -87,7 +89,7 @@ class Journal:
         free = self._count - 1 - self._kept  # sectors until the first is dropped
         if free >= margin:
             return 0
-        return max(0, self._firsts[self._index(max(0, self._kept - 1 - margin + free))])
+        return max(0, self.first_of(max(0, self._kept - 1 - margin + free)))
 
     def largest_payload(self):
         return min(_LENGTH, self._size - UNIT - HEAD - MARK)
@@ -95,7 +97,7 @@ class Journal:
     def used_sectors(self):
         """Returns how many sectors hold records that are still needed."""
         for age in range(self._kept):
-            if 0 <= self._firsts[self._index(age)] <= self.trimmed:
+            if 0 <= self.first_of(age) <= self.trimmed:
                 return age + 1
         return self._kept
 
@@ -135,19 +137,16 @@ class Journal:
     def read(self, first_seq):
         """Yields (sequence number, kind, payload) from `first_seq` on, in order; what was dropped is not there."""
         oldest = 0
-        while oldest < self._kept - 1 and not 0 <= self._firsts[self._index(oldest)] <= first_seq:
+        while oldest < self._kept - 1 and not 0 <= self.first_of(oldest) <= first_seq:
             oldest += 1
         for age in range(min(oldest, self._kept - 1), -1, -1):
-            for _, seq, kind, payload, _ in self._sector_records(age):
+            for _, seq, kind, payload, _ in self.sector_records(age):
                 if seq >= first_seq:
                     yield seq, kind, payload
 
-    def read_all(self):
-        """Yields as `read` everything that can still be read, the spare sector's dropped records first."""
-        for _, seq, kind, payload, _ in self._sector_records(-1):
-            yield seq, kind, payload
-        for record in self.read(0):
-            yield record
+    def first_of(self, age):
+        """Returns the first sequence number of the sector that is so many older than the newest; -1: not readable."""
+        return self._firsts[self._index(age)]
 
     def _index(self, age):
         """The sector that is so many older than the newest; -1: the spare, which is next."""
@@ -171,30 +170,14 @@ class Journal:
         elif self.first_seq > self.trimmed:
             self.dropped += 1
 
-    def _find_end(self):
-        """Looks for the last good record, and for the last trim mark, which may stand in a sector before."""
-        self._offset = UNIT
-        self.next_seq = self._firsts[self._newest]
-        for end, seq, _, _, mark in self._sector_records(0):
-            self._offset = end
-            self.next_seq = seq + 1
-            if mark is not None:
-                self._marked = self.trimmed = mark
-        age = 1
-        while not self.trimmed and self._marked < 0 and age < self._kept:
-            for _, _, _, _, mark in self._sector_records(age):
-                self.trimmed = mark or self.trimmed
-            age += 1
-        if not self._is_blank_from(self._newest, self._offset):
-            self._offset = self._size
-
-    def _sector_records(self, age):
+    def sector_records(self, age):
         """Yields (end offset, seq, kind, payload, mark or None) of a sector's good records; a bad one is stepped over.
+        age 0: the newest, -1: the spare.
 
         Through a window: a board may not have a sector's length of RAM in one piece.
         """
         index = self._index(age)
-        expected = self._firsts[index]
+        expected = self.first_of(age)
         window = bytearray(min(WINDOW, self._size))
         start = self._size  # of the window; nothing is in it yet
         at = good = UNIT if expected >= 0 else self._size  # good: where the last good record ends
@@ -204,7 +187,7 @@ class Journal:
                 self._device.readblocks(index, window, start)
             word, crc = struct.unpack(_HEAD, window[at - start:at - start + HEAD])
             if word == 0xFFFF:
-                if at == good and self._is_blank_from(index, at):
+                if at == good and self.is_blank(age, at):
                     break
                 at += UNIT
                 continue
@@ -229,7 +212,7 @@ class Journal:
                     expected = seq + 1
                     break
         if age > 0:
-            self._count_damaged(expected, self._firsts[self._index(age - 1)])
+            self._count_damaged(expected, self.first_of(age - 1))
 
     def _count_damaged(self, expected, seq):
         """The records from `expected` to before `seq` are gone; however often they are looked for, they count once."""
@@ -237,7 +220,9 @@ class Journal:
             self.damaged += seq - max(expected, self._damaged_seq)
             self._damaged_seq = seq
 
-    def _is_blank_from(self, index, offset):
+    def is_blank(self, age, offset):
+        """Returns whether a sector holds nothing from there on."""
+        index = self._index(age)
         chunk = bytearray(len(_BLANKS))
         while self._size - offset >= len(chunk):
             self._device.readblocks(index, chunk, offset)

@@ -3,7 +3,7 @@
 Functions over a sealing.Book that has just been made. A board drops this module when the agent runs.
 """
 
-from firmware import envelopes, facts, losses, reading_records, records
+from firmware import envelopes, facts, losses, reading_records, records, ring
 from firmware.outbox import Sealed
 from firmware.sealing import CONFIGURATIONS, OPEN_READINGS
 from firmware.wire import seal as seal_codec
@@ -12,9 +12,9 @@ from firmware.wire.errors import Refused
 
 def recover(book, outbox):
     """Reads the journal: what is open, sealed and acked. Twice, because an ack stands behind what it acks."""
-    for seq, kind, payload in book.journal.read_all():
+    for seq, kind, payload in ring.read_all(book.journal):
         _take_facts(book, seq, kind, payload)
-    for seq, kind, payload in book.journal.read_all():
+    for seq, kind, payload in ring.read_all(book.journal):
         if kind == records.READING:
             point, time_ms, is_billing = records.point_and_time(payload)
             chain = book.chain(point)
