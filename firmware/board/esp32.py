@@ -229,7 +229,7 @@ def run(folder=""):
     board.facts["slot"] = "ab"[slot]
     runner.agent.book.flags = SLOT_B if slot else 0
     gc.collect()
-    known.equip(runner.agent.light, gc.mem_free())
+    known.equip(runner.agent.light, gc.mem_free())  # type: ignore[attr-defined]  # a board's
     free_bytes = gc.mem_free()  # type: ignore[attr-defined]  # a board's
     gc.threshold(free_bytes // 2)  # type: ignore[attr-defined]  # from here on little stays, and collecting takes time
     watch = Watch(board, runner.agent, wdt, wifi, keeper, judge, light)
