@@ -16,7 +16,7 @@ from firmware import bus, config, modbus
 
 CONNECT_S = 2.0
 REOPEN_S, REOPEN_MAX_S = 0.5, 30.0  # between two tries to open a line that is gone; doubling
-BABBLE_S = 1.0  # a line that is not silent by then is asked all the same: the answer's checks decide
+BABBLE_S = 2.0  # a line that is not silent by then is asked all the same: the answer's checks decide
 QUEUE_READS = 256  # more reads than an agent's points can never wait for one worker
 
 

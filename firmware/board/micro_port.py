@@ -17,7 +17,7 @@ except ImportError:
 from firmware import modbus
 
 CONNECT_S = 2
-_BABBLE_MS = const(1000)  # a line that is not silent by then is asked all the same: the answer's checks decide
+_BABBLE_MS = const(2000)  # a line that is not silent by then is asked all the same: the answer's checks decide
 _REOPEN_MS = const(500)  # between two tries to open a line that is gone; doubling
 _REOPEN_MAX_MS = const(30000)
 

@@ -11,6 +11,9 @@ from firmware import bus, config, meters, modbus
 from firmware.schedule import ATTEMPTS
 
 REPLY_MS = bus.REPLY_MS
+# Of an interval, at least so many times answer_ms: two polls of a meter are half an interval apart, and an answer may
+# be late by as much as it was waited for. RTU frames do not say which request they answer.
+ANSWERS = 4
 REQUEST_BYTES, ANSWER_BYTES = 8, 5  # of a read; the answer has two more for each register
 
 # One bus: how many points; the requests of a round; ms of a round when all is well, of one with a meter in trouble, and
@@ -65,6 +68,11 @@ def _line(settings, line, reply_ms):
 
 
 def _problem(settings, line, worst_ms, details_ms):
+    most_ms = settings.interval_s * 1000 // ANSWERS
+    if line.answer_ms > most_ms and not line.port.startswith("tcp://"):
+        return ("%s waits %d ms for an answer (answer_ms), and interval_s is %d: set answer_ms to %d or less, since an "
+                "answer that comes late could be taken for the next reading's" % (
+                    line.port, line.answer_ms, settings.interval_s, most_ms))
     if worst_ms + details_ms <= settings.interval_s * 1000:
         return None
     what = "" if not details_ms else " with the other quantities in between"

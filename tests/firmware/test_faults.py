@@ -25,12 +25,12 @@ INTERVAL_S = 5
 def test_no_fault_gets_a_wrong_value_sealed() -> None:
     rows = faults.play(SAMPLE, len(SAMPLE))
     faults.print_table(rows, faults.FAULTS)
-    assert not [row for row in rows if row[2].wrong]
+    assert not [row for row in rows if row[2].wrong or row[2].odd]
     for job in SAMPLE:
         mine = {outcome.fault: outcome.values for name, _, outcome in rows if name == job.name}
         assert len(mine) > 20 and min(sum(values.values()) for values in mine.values()) > 10
-        for fault in ("echo", "stray_after 4", f"late {faults.ANSWER_MS // 3}"):
-            assert set(mine[fault]) <= {"right", "missing (not_implemented)", "missing (no_answer)"}, "survived"
+        for fault in ("echo", "stray_after 4", f"late {faults.ANSWER_MS // 4}"):
+            assert set(mine[fault]) <= {"right", "missing (not_implemented)"}, "survived"
         for fault in ("no_answer", "short 3", "wrong_unit", "exception 2", "all_ones"):
             assert all(what.startswith("missing") for what in mine[fault]), (job, fault)
         assert any("stale" in what for what in mine["stuck"]), job
