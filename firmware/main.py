@@ -24,9 +24,9 @@ _STATUS_MS = const(10000)  # a wait between two looks at the agent from outside
 TRUST = "trust.cbor"
 STATUS = "status.json"
 # Modules that a board has no room for all the time: those of the start, and those of work that is done at times.
-AT_TIMES = ("polling", "plausible", "answers", "headers", "envelopes", "losses", "report", "records", "reading_records",
-            "decode", "meters", "crypto.p256_key", "wire.ack", "wire.certificate", "wire.cose", "wire.reading",
-            "wire.seal", "wire.witness")
+AT_TIMES = ("polling", "plausible", "answers", "headers", "envelopes", "losses", "report", "records",
+            "reading_records", "tables", "decode", "meters", "crypto.p256_key", "handover", "wire.ack",
+            "wire.certificate", "wire.epochs", "wire.voting", "wire.cose", "wire.reading", "wire.seal", "wire.witness")
 ONCE = ("config", "own", "recovery", "facts", "ring", "trust", "wire.identity") + AT_TIMES
 WITNESS = "witness"  # stands where an envelope's token has its point
 
