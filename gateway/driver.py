@@ -37,7 +37,7 @@ CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to t
 # Where the next decision is sure to come soon, the votes for the last header travel with its messages and are looked at
 # when it is over, and the certificate waits for its visit: a quarter of the work of a replica that has much to do.
 BUSY_GAP_S, BUSY_ROW = 0.015, 8  # so many decisions in a row, none later than that after the one before
-BUSY_PATIENCE_S, BUSY_HEADERS_S = 0.02, 0.004
+BUSY_PATIENCE_S = 0.02
 
 
 class Driver:
@@ -113,7 +113,7 @@ class Driver:
         follows a call (time looked at, timer, one write, one record for each peer) costs more than a vote itself."""
         if data[:1] == b"h":
             if not self._header_votes:
-                wait_s = BUSY_HEADERS_S if self._is_busy() else HEADERS_S
+                wait_s = BUSY_PATIENCE_S if self._is_busy() else HEADERS_S
                 self._reading = self._loop.call_later(wait_s, self._receive_headers)
             self._header_votes.append(data)
             return
@@ -154,6 +154,8 @@ class Driver:
 
     def _receive_headers(self) -> None:
         datas, self._header_votes = self._header_votes, []
+        if self._reading:
+            self._reading.cancel()
         self._call(lambda now: self._replica.receive_all(datas, now))
 
     def _call(self, action: Callable[[Now], Ready]) -> None:
@@ -361,6 +363,8 @@ class Driver:
                 self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now,
                                                               outcome.deadline_s, outcome.is_ending))
                 self._rooms.executed(outcome)
+                if self._header_votes and self._is_busy():
+                    self._receive_headers()
         except Exception as found:
             self._fail(found)
             return
@@ -430,6 +434,14 @@ class Driver:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception():
             self._fail(task.exception())
+
+    def stop_voting(self, why: str) -> None:
+        """The own state is not the one that the others have proven."""
+        self._call(lambda now: self._replica.stop_voting(why, now))
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the process with this reason."""
+        self._fail(error)
 
     def _fail(self, error: BaseException | None) -> None:
         if not self.failed.done() and error is not None:

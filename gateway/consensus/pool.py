@@ -11,7 +11,7 @@ item that the primary did not hear of, and T, which is for a primary that does n
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from heapq import merge
 from itertools import count, islice
 
@@ -63,20 +63,38 @@ class Pool:
 
     def add(self, item: Item, now: Now, is_relayed: bool, n: int) -> None:
         """Takes an item; n = the sequence number in which it flies already, or 0. ValueError for an unknown kind."""
-        if item.kind not in self._waiting:
-            raise ValueError("an item of kind " + item.kind)
-        entry = self._entries[item.key] = Entry(item, next(self._orders), now, is_relayed)
-        self._wait(entry)
+        kind, key = item.kind, item.key
+        if kind not in self._waiting:
+            raise ValueError("an item of kind " + kind)
+        entry = self._entries[key] = Entry(item, next(self._orders), now, is_relayed)
         if is_relayed:
-            self.overdue[item.key] = entry
-        else:
-            self._quiet[item.kind].append(entry)
+            self._wait(entry)
+            self.overdue[key] = entry
+        else:  # by far the most: without a call
+            self._waiting[kind][key] = entry
+            self._waiting_bytes += len(item.data)
+            self._quiet[kind].append(entry)
         if n:
-            self.fly([item.key], n)
+            self.fly([key], n)
 
     def items(self) -> list[Item]:
         """All that is not executed, in the order of its arrival."""
         return [entry.item for entry in self._entries.values()]
+
+    def add_all(self, items: Iterable[Item], now: Now, relayed: Callable[[Item], bool] | None,
+                flying: Mapping[bytes, int]) -> int:
+        """Takes items that came together but for those that are known; how many found no room. relayed tells whether
+        one came by SUBMIT."""
+        entries, left_out = self._entries, 0
+        for item in items:
+            key = item.key
+            if key in entries:
+                continue
+            if len(entries) >= POOL_ITEMS:
+                left_out += 1
+            else:
+                self.add(item, now, relayed is not None and relayed(item), flying.get(key, 0))
+        return left_out
 
     def drop(self, key: bytes) -> None:
         """Forgets an item: executed, refused or no longer wanted."""
@@ -193,6 +211,7 @@ class Pool:
         alone is beyond `batch_bytes` goes alone."""
         limits = self._parameters
         taken: list[Item] = []
+        entries: list[Entry] = []
         size = 0
         shares: dict[bytes, int] = {}
         waiting = [self._waiting[kind].values() for kind in KINDS if self._waiting[kind]]
@@ -208,7 +227,15 @@ class Pool:
             if taken and (len(taken) >= most_items or size > most_bytes):
                 break
             taken.append(item)
-        self.fly([item.key for item in taken], n)
+            entries.append(entry)
+        for entry in entries:
+            entry.n = n
+            if entry.is_relayed:
+                self._leave(entry)
+            else:
+                item = entry.item
+                del self._waiting[item.kind][item.key]
+                self._waiting_bytes -= len(item.data)
         return taken
 
     def _sort(self) -> None:

@@ -89,15 +89,12 @@ class Replica(Restoring):
     def submit_all(self, items: Sequence[Item], now: Now) -> Ready:
         """Items that came together: a primary with nothing in flight proposes them in one batch."""
         self._now = now
-        for item in items:
-            if item.key in self._pool:
-                continue
-            if self._pool.is_full:
-                self._count(Refused("busy"))
-            else:
-                is_relayed = bool(self._relayed) and self._relayed.pop(digest_of(item.request), 0) is None
-                self._pool.add(item, now, is_relayed, self._flying.get(item.key, 0))
+        for _ in range(self._pool.add_all(items, now, self._was_relayed if self._relayed else None, self._flying)):
+            self._count(Refused("busy"))
         return self._finish()
+
+    def _was_relayed(self, item: Item) -> bool:
+        return self._relayed.pop(digest_of(item.request), 0) is None
 
     def forget(self, key: bytes) -> None:
         """An item that turned out to be refused, or is committed."""
@@ -140,6 +137,12 @@ class Replica(Restoring):
         """A certificate of a block executed here came another way than by votes."""
         self._now = now
         self._header_votes.settle(channel, height)
+        return self._finish()
+
+    def stop_voting(self, why: str, now: Now) -> Ready:
+        """What q members have proven does not come out of the own ledger."""
+        self._now = now
+        self._halt(why)
         return self._finish()
 
     @property
