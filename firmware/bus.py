@@ -16,7 +16,9 @@ from firmware.decode import NOT_IMPLEMENTED
 
 ANSWER_BYTES = 540  # two frames, a late one and the right one; a babbling device is cut off here
 REPLY_MS = 50  # within which a healthy meter begins to answer; what it takes longer is its budget's
-PATIENCE = 20  # budget_ms is this part of the interval: with the allowance for replies still below a tenth
+# budget_ms is this part of the interval. A unit that dies, or is left out, moves the next one's poll by this and
+# by its own usual poll: together below a tenth.
+PATIENCE = 25
 
 # One request as it went over the line; words: the list that answers it, or None with a reason.
 Exchange = namedtuple("Exchange", ("request", "frame", "answer", "words", "reason"))
