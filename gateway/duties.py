@@ -17,6 +17,7 @@ from gateway.ingest import verify
 from gateway.ingest.ingest import Ingest, Offer
 from gateway.ledger.ledger import Ledger, Outcome
 from gateway.missing import Missing
+from gateway.starts import Starts
 from gateway.statefetch import Side, StateFetch
 from gateway.stores import Stores
 from gateway.transport import CONSENSUS, Transport
@@ -50,6 +51,7 @@ class Duties:
     ingest: Ingest
     transport: Transport
     devices: Devices
+    starts: Starts
 
     def __init__(self, ledger: Ledger, stores: Stores, data: Path, boots: Boots, transfer_after: int, epoch: int = 0):
         self._ledger, self._boots, self._transfer_after = ledger, boots, transfer_after
@@ -70,6 +72,8 @@ class Duties:
     # what driver.Rooms asks for
 
     def send_all(self, sends: Sequence[Send]) -> None:
+        if not self.starts.is_admitted:
+            return  # perhaps there is another process with this key: what counts is said again
         self.transport.send_all(CONSENSUS, sends)
 
     def judge(self, check: Check) -> str | None | Awaitable[str | None]:
@@ -139,7 +143,7 @@ class Duties:
             outcomes = await self.driver.in_ledger(self._ledger.install, behind.n, blocks,
                                                    [tuple(head) for head in behind.heads], behind.state_root)
         except Refused as refused:
-            self.driver.alarm(f"blocks that lead to the proven head do not come out here: {refused}")
+            self.driver.stop_voting(f"blocks that lead to the proven head do not come out here: {refused}")
             return None
         lost = {(head.channel, head.height) for head in await self.driver.in_ledger(self.lost_certificates)}
         for outcome in outcomes:
@@ -180,7 +184,8 @@ class Duties:
         if kind != CONSENSUS:
             self.exchange.framed(peer, kind, body)
         elif isinstance(body, bytes):
-            self.driver.receive(body)
+            if self.starts.is_admitted:
+                self.driver.receive(body)
         else:
             self.exchange.refused["malformed"] += 1
 

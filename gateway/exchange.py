@@ -28,6 +28,8 @@ from gateway.transport import (
     ENVELOPES,
     EPOCHS,
     FILES,
+    GREETED,
+    HELLO,
     LEVEL,
     PROOF,
     STATE,
@@ -80,6 +82,9 @@ class Exchange:
         self.proof_here: Callable[[int, int], Sequence[bytes]] = lambda epoch, n: ()
         self.on_level: Callable[[int, int], None] = lambda peer, n: None  # an observer is level with checkpoint n
 
+        self.on_hello: Callable[[int, int, bytes, int], None] = lambda peer, boots, nonce, n: None
+        self.on_greeted: Callable[[int, bytes, int, str], None] = lambda peer, nonce, verdict, why: None
+
     def framed(self, peer: int, kind: int, body: Any) -> None:
         """A frame of a peer that is no consensus message."""
         try:
@@ -88,6 +93,12 @@ class Exchange:
             elif kind == ENVELOPES:
                 check_list(body, "b")
                 self._on_envelopes(peer, list(body))
+            elif kind == HELLO:
+                check_fields(body, ("u", "b", "u"))
+                self.on_hello(peer, *body)
+            elif kind == GREETED:
+                check_fields(body, ("b", "u", "t"))
+                self.on_greeted(peer, *body)
             elif kind == LEVEL:
                 check_fields(body, ("u",))
                 self.on_level(peer, body[0])

@@ -15,12 +15,14 @@ from typing import Any
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import epochs, validators
 from firmware.wire.errors import Refused
+from gateway.boots import RolledBack
 from gateway.driver import Clock, Driver
 from gateway.exchange import Exchange
 from gateway.ledger.ledger import Ledger
 from gateway.member import Member
 from gateway.seats import PEERS, Offer, Seat, next_set, offers_of, read_peers
-from gateway.transport import LEVEL, Transport
+from gateway.starts import YES, Starts
+from gateway.transport import GREETED, HELLO, LEVEL, Transport
 
 logger = logging.getLogger("gridseal.membership")
 
@@ -34,7 +36,9 @@ WILL_S = 5.0  # between two wills of the same member
 class Membership:
     """One replica's; `run` for ever."""
 
-    def __init__(self, home: Path, seat: Seat, ledger: Ledger, member: Member, clock: Clock, listen: str):
+    def __init__(self, home: Path, seat: Seat, ledger: Ledger, member: Member, clock: Clock, listen: str,
+                 starts: Starts):
+        self._starts = starts
         self._home, self._seat, self._ledger, self._member = home, seat, ledger, member
         self._clock, self._listen = clock, listen
         self._levels: dict[int, float] = {}  # observer's number: when it was level
@@ -50,6 +54,8 @@ class Membership:
         self._driver, self._exchange, self._transport = driver, exchange, transport
         self._replica, self._submit = replica, submit
         exchange.on_level = self._heard_level
+        exchange.on_hello = self._heard_hello
+        exchange.on_greeted = self._heard_greeted
         exchange.proof_here = self._proof_here
         exchange.epochs_here = self._handovers
 
@@ -70,6 +76,8 @@ class Membership:
     async def _look(self) -> None:
         self._turn += 1
         if self._seat.index is not None:
+            self._transport.send(None, HELLO, [self._starts.boots, self._starts.nonce, self._ledger.stand().n])
+        if self._seat.index is not None:
             self._read_offers()
             for offer in self.offers:
                 place = await self._transport.admit(offer.member.tls_hash, self._listen)
@@ -79,6 +87,21 @@ class Membership:
             self._transport.send(None, LEVEL, [self._replica.last_executed])
         if self._turn % (ASK_OBSERVING if self._seat.index is None else ASK_EVERY) == 0:
             await self._ask()
+
+    # starts
+
+    def _heard_hello(self, peer: int, boots: int, nonce: bytes, n: int) -> None:
+        verdict, why = self._starts.hear(peer, boots, nonce, n, asyncio.get_running_loop().time())
+        if verdict != YES:
+            logger.error("replica %d is not heard: %s", peer, why)
+        self._transport.send(peer, GREETED, [nonce, verdict, why])
+
+    def _heard_greeted(self, peer: int, nonce: bytes, verdict: int, why: str) -> None:
+        try:
+            if self._starts.answered(peer, nonce, verdict, why):
+                logger.info("start %d is admitted", self._starts.boots)
+        except RolledBack as copied:
+            self._driver.fail(copied)
 
     def _read_offers(self) -> None:
         try:

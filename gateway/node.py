@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.wire import topics
+from firmware.wire.certificate import faults, quorum
 from firmware.wire.errors import Refused
 from firmware.wire.identity import kid_of
 from firmware.wire.state import replica_record
@@ -48,6 +49,7 @@ from gateway.member import Member
 from gateway.membership import Membership
 from gateway.scrub import Scrub
 from gateway.seats import PEERS, addresses_of, read_peers, take_seat
+from gateway.starts import Starts, check_mark
 from gateway.stores import ReaderThread, Stores
 from gateway.transport import Mesh, Transport
 
@@ -110,6 +112,7 @@ class Node:
         self._lock_folder()
         self._boots = Boots(self._config.file.parent, self._config.data)
         self._boots.check()
+        check_mark(self._config.data, logger.error)
         self._open_ledger()
         self._boots.check_reached(self.ledger.stand().n)
         self._boots.start()
@@ -173,7 +176,8 @@ class Node:
         result = views.status(standing)
         result.update({name: shown[name] for name in (
             "replays", "flagged", "held", "unanswered", "inbox", "witnesses")})
-        result.update(epoch=self.seat.epoch, kid=self._member.kid.hex(), is_member=self.seat.index is not None,
+        result.update(waits_for=self.starts.waits_for, epoch=self.seat.epoch, kid=self._member.kid.hex(),
+                      is_member=self.seat.index is not None,
                       offered=[offer.member.kid.hex() for offer in self.membership.offers])
         result.update(blocks_lacking=self.duties.missing.blocks_lacking, api=self.http.address,
                       listen=self.transport.listen, frames_dropped=self.transport.dropped(),
@@ -187,7 +191,8 @@ class Node:
         if isinstance(self.replica, Observer):
             return self.replica.is_level
         members = [index for index in self.transport.connected() if index < len(self.seat.members)]
-        return not self.replica.is_halted and len(members) + 1 >= self.duties.quorum()
+        return (not self.replica.is_halted and self.starts.is_admitted
+                and len(members) + 1 >= self.duties.quorum())
 
     async def devices_shown(self) -> list[dict[str, Any]]:
         return await self.stores.of_state(self.devices.views)
@@ -286,7 +291,12 @@ class Node:
         mesh = Mesh(self.index, hashes, addresses, ledger.parameters["frame_bytes"])
         self.transport = Transport(mesh, self._contexts, self.duties.framed, self._peer_changed)
         self.duties.join(self.driver, self.ingest, self.transport)
-        self.membership = Membership(config.file.parent, seat, ledger, self._member, self._clock, config.listen)
+        kids = [member.kid for member in members]
+        self.starts = self.duties.starts = Starts(
+            config.data, kids, seat.index, faults(len(members)), quorum(len(members)), self._boots.boots,
+            os.urandom(8))
+        self.membership = Membership(config.file.parent, seat, ledger, self._member, self._clock, config.listen,
+                                     self.starts)
         self.membership.join(self.driver, self.duties.exchange, self.transport, self.replica,
                              self.ingest.submit_transaction, self._publish_handover)
         self.alarms = Alarms(config.area, self.index, self._clock, self._publish_alarm)

@@ -20,7 +20,7 @@ from gateway.lines import Lines
 
 # kinds of frames
 CONSENSUS, WANT_BLOCKS, BLOCKS, WANT_ENVELOPES, ENVELOPES, WANT_READINGS, WANT_FILES, FILES = range(8)
-WANT_STATE, STATE, WANT_BUCKETS, BUCKETS, WANT_EPOCHS, EPOCHS, WANT_PROOF, PROOF, LEVEL = range(8, 17)
+WANT_STATE, STATE, WANT_BUCKETS, BUCKETS, WANT_EPOCHS, EPOCHS, WANT_PROOF, PROOF, LEVEL, HELLO, GREETED = range(8, 19)
 
 # What may wait for one peer. 16 MiB holds two largest frames, and some 10,000 votes: half a minute at full speed.
 QUEUE_BYTES = 16 << 20

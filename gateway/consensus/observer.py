@@ -119,6 +119,9 @@ class Observer:
     def note_certificate(self, channel: str, height: int, now: Now) -> Ready:
         return Ready()
 
+    def stop_voting(self, why: str, now: Now) -> Ready:
+        return Ready(alarms=[why])
+
     def items(self) -> list[Item]:
         return []
 

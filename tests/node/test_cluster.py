@@ -191,7 +191,11 @@ def test_replica_whose_own_blocks_differ_stops_voting_and_says_so(area, whole):
     shutil.rmtree(data)
     kept.rename(data)  # for the tests that follow; a real one comes back with a new key, as its guard demands
     (area.home(odd) / "guard.json").write_text((data / "boots.json").read_text())
-    area.start_replica(odd)
+    for index in others:  # they would know the old folder for what it is
+        assert area.end(index) == 0
+        (area.home(index) / "data" / "starts.json").unlink()
+    for index in range(N):
+        area.start_replica(index)
     area.wait_seals(whole + 18)
     check_chain(area)
 
