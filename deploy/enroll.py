@@ -24,6 +24,7 @@ from firmware import config, meters
 from firmware.board import linux
 from firmware.config import BadConfig
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
+from firmware.tables import Meter
 from firmware.wire import genesis, identity, transaction
 from firmware.wire.errors import Refused
 
@@ -309,7 +310,7 @@ def _kid(text: str, what: str) -> bytes:
     return kid
 
 
-def _tables_of(folder: Path) -> dict[int, meters.Meter]:
+def _tables_of(folder: Path) -> dict[int, Meter]:
     """Returns the meter table of each point in the folder's meter.toml; none where there is no such file."""
     if not (folder / linux.CONFIG_NAME).exists():
         return {}
@@ -321,7 +322,7 @@ def _tables_of(folder: Path) -> dict[int, meters.Meter]:
 
 
 def _point_entry(args: argparse.Namespace, area: str, text: str,
-                 tables: dict[int, meters.Meter]) -> transaction.PointEntry:
+                 tables: dict[int, Meter]) -> transaction.PointEntry:
     number, _, ratio = text.partition(":")
     numerator, _, denominator = (ratio or "1/1").partition("/")
     try:

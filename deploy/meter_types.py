@@ -9,6 +9,7 @@ from pathlib import Path
 
 from firmware import meters, modbus, own
 from firmware.meters import sunspec
+from firmware.tables import Meter
 
 TABLES = Path(meters.__file__).parent
 
@@ -120,23 +121,23 @@ def page() -> str:
     return "".join(parts)
 
 
-def phases_of(table: meters.Meter) -> int:
+def phases_of(table: Meter) -> int:
     """Returns 1 or 3."""
     return 3 if any("_l2" in field.label or field.name == "16.7.0" for field in table.fields) else 1
 
 
-def line_of(table: meters.Meter) -> str:
+def line_of(table: Meter) -> str:
     """Returns such as "9600 8N1"."""
     return f"{table.baud} 8{table.parity}1" if table.type != "sma" else "TCP"
 
 
-def counters_of(table: meters.Meter) -> str:
+def counters_of(table: Meter) -> str:
     """Returns whether there are the registers that a point is billed by."""
     names = {field.name for field in table.fields}
     return " / ".join("yes" if name in names else "no" for name in (meters.IMPORT, meters.EXPORT))
 
 
-def number_of(table: meters.Meter) -> str:
+def number_of(table: Meter) -> str:
     """Returns where the serial number stands."""
     if table.number is None:
         return "-"
@@ -150,7 +151,7 @@ def documentation_of(name: str) -> str:
     return text.split("\n", 1)[1].strip() if "\n" in text else ""
 
 
-def _section(table: meters.Meter) -> str:
+def _section(table: Meter) -> str:
     notes, _, sources = documentation_of(table.type).rpartition("Addresses")
     plan = modbus.plan(meters.fields_of(table, meters.BILLING), table.max_registers, table.max_hole)
     requests = ", ".join(f"function {function}, {first:#06x} + {count}" for function, first, count in plan)

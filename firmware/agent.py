@@ -94,8 +94,9 @@ class Agent:
         """Returns the Meter of a type, loaded once."""
         if name not in self._tables:
             from firmware import meters
+            from firmware.tables import slim
 
-            self._tables[name] = meters.slim(meters.load(name))
+            self._tables[name] = slim(meters.load(name))
         return self._tables[name]
 
     def tick(self, label_ms, wait_ms):

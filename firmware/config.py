@@ -8,6 +8,7 @@ import hashlib
 from collections import namedtuple
 
 from firmware import meters, modbus
+from firmware.tables import slim
 from firmware.wire import cbor
 from firmware.wire.topics import is_area
 
@@ -96,7 +97,7 @@ def _keep(name, own, kept):
     room and a while."""
     if name not in kept:
         whole = table(name, own)
-        kept[name] = (meters.slim(whole), meters.map_hash(whole))
+        kept[name] = (slim(whole), meters.map_hash(whole))
     return kept[name][0]
 
 

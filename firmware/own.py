@@ -7,6 +7,8 @@ because nobody tests such a file: an error names the key, what was expected and 
 from firmware import meters, modbus, sunspec
 from firmware.config import BadConfig, checked
 from firmware.decode import WORDS
+from firmware.tables import REAL_FUNCTIONS, Meter, Special
+from firmware.tables import field as make_field
 from firmware.wire.reading import ENTRIES, is_name
 
 TYPE_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -70,7 +72,7 @@ def make(name, values):
     except ValueError as error:
         raise BadConfig("max_registers", "expected room for a whole value, found %d: %s" % (most, error))
     number = _number(top["number"][0]) if top["number"] else None
-    return meters.Meter(name, top["maker"], top["model"], fields, most, top["max_hole"], top["gap_ms"], top["baud"],
+    return Meter(name, top["maker"], top["model"], fields, most, top["max_hole"], top["gap_ms"], top["baud"],
                         top["parity"], top["max_power_w"], number, None)
 
 
@@ -100,7 +102,7 @@ def _fields(top, bounds):
         key = "field[%d]" % number
         row = checked(top["field"][number], _FIELD, key + ".")
         function = row["function"] or top["function"]
-        _one_of(key + ".function", function, meters.REAL_FUNCTIONS)
+        _one_of(key + ".function", function, REAL_FUNCTIONS)
         _one_of(key + ".kind", row["kind"], tuple(sorted(WORDS)))
         _one_of(key + ".unit", row["unit"], tuple(sorted(UNITS)))
         order = row["word_order"] or top["word_order"]
@@ -116,9 +118,9 @@ def _fields(top, bounds):
             raise BadConfig(key + ".address", "a %s at %d goes beyond 65535" % (row["kind"], row["address"]))
         unit, factor = UNITS[row["unit"]]
         numerator, denominator = _shortest(ratio[0] * factor, ratio[1])
-        field = meters.field(row["label"], row["obis"] or None, unit, function, row["address"], row["kind"], order,
+        field = make_field(row["label"], row["obis"] or None, unit, function, row["address"], row["kind"], order,
                              numerator, denominator, meters.BILLING if row["billing"] else meters.OTHER, bounds,
-                             None if row["none"] < 0 else meters.Special(row["none"], None, None))
+                             None if row["none"] < 0 else Special(row["none"], None, None))
         for what in (field.name, field.label):
             if names.get(what, key) != key:
                 raise BadConfig(key + ".label", "%s stands in %s too" % (what, names[what]))

@@ -8,6 +8,8 @@ from collections import namedtuple
 
 from firmware import meters
 from firmware.meters import sunspec as data
+from firmware.tables import Special
+from firmware.tables import field as make_field
 
 BASES = (40000, 50000, 0)
 MARKER = [0x5375, 0x6E53]  # "SunS"
@@ -41,8 +43,8 @@ def fields(models, bounds):
         for label, name, unit, offset, kind, none, scale, numerator, denominator, is_billing in rows:
             if phases and not _has_phases(label, phases):
                 continue
-            special = meters.Special(none, None if scale is None else address + scale, (address, number))
-            field = meters.field(label, name, unit, FUNCTION, address + offset, kind, "msw", numerator, denominator,
+            special = Special(none, None if scale is None else address + scale, (address, number))
+            field = make_field(label, name, unit, FUNCTION, address + offset, kind, "msw", numerator, denominator,
                                  meters.BILLING if is_billing else meters.OTHER, bounds, special)
             if field.name in names:
                 raise ValueError("SunSpec model %d has %s like a model before: one file for each" % (number, label))

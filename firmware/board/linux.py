@@ -22,6 +22,7 @@ from firmware.decode import entries_of
 from firmware.journal import BLOCK_COUNT, BLOCK_SIZE, ERASE, SYNC
 from firmware.planning import bus as planned
 from firmware.planning import journal as planned_days
+from firmware.tables import Field, Meter
 from firmware.wire import cbor, genesis, identity
 from firmware.wire.reading import Entry
 
@@ -223,7 +224,7 @@ def load_config(path: Path) -> tuple[config.Config, Path]:
     return settings, path.parent
 
 
-def own_tables(folder: Path, values: dict[str, Any]) -> dict[str, meters.Meter]:
+def own_tables(folder: Path, values: dict[str, Any]) -> dict[str, Meter]:
     """Returns {type: Meter} of the files that a configuration's types name: TYPE.toml in the same folder."""
     tables = values.get("bus", [])
     rows = [row for one in tables if isinstance(one, dict) and isinstance(one.get("meter", []), list)
@@ -233,7 +234,7 @@ def own_tables(folder: Path, values: dict[str, Any]) -> dict[str, meters.Meter]:
             if name not in meters.TYPES and own.is_type_name(name) and (folder / f"{name}.toml").exists()}
 
 
-def load_table(path: Path) -> meters.Meter:
+def load_table(path: Path) -> Meter:
     """Returns the Meter of a person's own file; its type is the file's name. BadConfig names file, line and key."""
     try:
         text = path.read_text()
@@ -288,7 +289,7 @@ def check(path: Path) -> list[str]:
 class Row:
     """One value read now: registers beside what they mean."""
 
-    def __init__(self, field: meters.Field, words: list[int | str], entry: Entry) -> None:
+    def __init__(self, field: Field, words: list[int | str], entry: Entry) -> None:
         self.label, self.name, self.function, self.address = field.label, field.name, field.function, field.address
         self.unit = field.unit if field.unit is not None else unit_of(field.label)
         self.words = [f"{word:04x}" if isinstance(word, int) else "----" for word in words]

@@ -32,12 +32,13 @@ def encode(reading):
         raise ValueError("a reading has 1..%d entries, a kid of 8 and a hash of 32 bytes" % ENTRIES)
     seconds, milliseconds = divmod(reading.time_ms, 1000)
     name = "%s%s:%d:" % (NAME_PREFIX, reading.kid.hex(), reading.point)
-    records = [{-1: BASE_VERSION, -2: name, -3: seconds, 0: "ms", 1: "ms", 2: milliseconds}]
-    for entry in reading.entries:
-        records.append(_record(entry))
-    records.append({0: "quality", 2: reading.quality})
-    records.append({0: "raw", 8: bytes(reading.raw)})
-    return cbor.encode(records)
+    parts = [cbor.head(4, len(reading.entries) + 3),
+             cbor.encode({-1: BASE_VERSION, -2: name, -3: seconds, 0: "ms", 1: "ms", 2: milliseconds})]
+    for entry in reading.entries:  # one after the other: a board has no room for all these maps
+        parts.append(cbor.encode(_record(entry)))
+    parts.append(cbor.encode({0: "quality", 2: reading.quality}))
+    parts.append(cbor.encode({0: "raw", 8: bytes(reading.raw)}))
+    return b"".join(parts)
 
 
 def decode(data):

@@ -35,6 +35,7 @@ from firmware.board.linux_bus import Worker
 from firmware.crypto.openssl import OpenSSLSigner, verify_digest
 from firmware.journal import Journal
 from firmware.lightnode import LightNode
+from firmware.tables import Meter
 from firmware.wire import header, identity
 from firmware.wire.reading import IMPLAUSIBLE, STALE, Reading
 from sim_hardware.config import BusConfig, SimConfig
@@ -278,7 +279,7 @@ class Bench:
             return f"as shown, {marks}" if marks else "as shown"
         return f"marked {marks}" if marks else "WRONG"
 
-    def _type(self) -> tuple[str, dict[str, meters.Meter]]:
+    def _type(self) -> tuple[str, dict[str, Meter]]:
         """A shipped type, or for a SunSpec device the first file that `meter scan` makes."""
         if not self.name.startswith("sunspec"):
             return self.name, {}

@@ -15,6 +15,8 @@ import pytest
 from firmware import bus, config, decode, meters, modbus
 from firmware.board import linux
 from firmware.board.linux_bus import open_port
+from firmware.tables import Special
+from firmware.tables import field as make_field
 from firmware.wire.reading import ENTRIES, UNITS, is_name
 from sim_hardware.faults import Fault
 from sim_hardware.meters import ALIASES
@@ -226,8 +228,8 @@ def test_what_a_meter_marks_as_not_there_is_missing_in_every_form() -> None:
 
 
 def special(scale: int | str | None, guard_word: int | str, value: int = 0x1234) -> tuple[object, object]:
-    field = meters.field("active_power_total", "16.7.0", "W", 3, 100, "s16", "msw", 1, 1, meters.BILLING,
-                         (10 ** 9, 1, 1, 1), meters.Special(0x8000, 104, (90, 203)))
+    field = make_field("active_power_total", "16.7.0", "W", 3, 100, "s16", "msw", 1, 1, meters.BILLING,
+                         (10 ** 9, 1, 1, 1), Special(0x8000, 104, (90, 203)))
     registers: dict[tuple[int, int], int | str] = {(3, 90): guard_word, (3, 100): value}
     if scale is not None:
         registers[3, 104] = scale
@@ -250,8 +252,8 @@ def test_scales_and_guards() -> None:
 
 
 def test_a_value_is_read_with_its_scale_and_its_guard() -> None:
-    one = meters.field("x", None, "W", 3, 100, "s16", "msw", 1, 1, meters.OTHER, (1, 1, 1, 1),
-                       meters.Special(None, 140, (90, 203)))
+    one = make_field("x", None, "W", 3, 100, "s16", "msw", 1, 1, meters.OTHER, (1, 1, 1, 1),
+                       Special(None, 140, (90, 203)))
     assert modbus.plan((one,), 125, 0) == [(3, 90, 51)]
     with pytest.raises(ValueError):
         modbus.plan((one,), 50, 0)

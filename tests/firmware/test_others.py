@@ -19,6 +19,7 @@ from firmware import bus, config, meters, modbus, own
 from firmware.board import linux
 from firmware.board.linux_bus import open_port
 from firmware.decode import entries_of
+from firmware.tables import Meter
 from sim_hardware.meters import TYPES
 from tests import needs
 from tests.firmware.served import NOON_MS, ON_PTY, Served
@@ -45,7 +46,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     one.close()
 
 
-def table_of(served: Served, name: str, line: str) -> meters.Meter:
+def table_of(served: Served, name: str, line: str) -> Meter:
     """A shipped table, or for a SunSpec device the one that `meter scan` makes."""
     if not name.startswith("sunspec"):
         return meters.load(name)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from firmware import agent, config, meters, own, reading_records, records
 from firmware.board import linux
+from firmware.tables import Meter, Special
 from firmware.wire.errors import Refused
 from tests.firmware.world import Rig
 
@@ -108,7 +109,7 @@ def test_a_file_gives_a_table(tmp_path: Path) -> None:
     assert (power.name, power.unit, power.function, power.low, power.high) == ("36.7.0", "W", 4, -20000, 20000)
     assert (energy.name, energy.numerator, energy.denominator, energy.group) == ("1.8.0", 1000, 1, "billing")
     assert (volts.function, volts.numerator, volts.denominator, volts.special) == (3, 100, 1,
-                                                                                  meters.Special(0xFFFF, None, None))
+                                                                                  Special(0xFFFF, None, None))
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -174,21 +175,21 @@ def test_only_parts_of_a_sunspec_device_share_a_unit(tmp_path: Path) -> None:
 def test_sunspec_models_of_a_file(tmp_path: Path) -> None:
     table = linux.load_table(write(tmp_path, INVERTER, "inverter.toml"))
     by_label = {field.label: field for field in table.fields}
-    assert by_label["active_power_total"].special == meters.Special(0x8000, 40069 + 15, (40069, 103))
+    assert by_label["active_power_total"].special == Special(0x8000, 40069 + 15, (40069, 103))
     assert by_label["state_of_charge"].address == 40211 and by_label["state_of_charge"].unit == "/1000"
     for old, new, hint in (("103", "104", "104"), ("802", "101", "like a model before"), ("802", "70000", "65534")):
         with pytest.raises(config.BadConfig, match=hint):
             linux.load_table(write(tmp_path, INVERTER.replace(old, new), "inverter.toml"))
 
 
-def rig_with(meter: meters.Meter, **changes: Any) -> Rig:
+def rig_with(meter: Meter, **changes: Any) -> Rig:
     rig = Rig(points=1, **changes)
     rig.settings = rig.settings._replace(places=(agent.Place(1, 0, 1, meter, 1),))
     rig.boot()
     return rig
 
 
-def table_of(text: str) -> meters.Meter:
+def table_of(text: str) -> Meter:
     return own.make("acme", tomllib.loads(text[:text.index("[[field]]\nlabel = \"volts\"")], parse_float=str))
 
 
