@@ -1,10 +1,14 @@
 """Checks that the measurements measure: one round of the smallest, and what is told of a floor that is missed."""
 
+import os
+import subprocess
+import sys
 import time
+from typing import cast
 
 import pytest
 
-from tests.bench import __main__, deciding, measure, trading, verifying
+from tests.bench import __main__, deciding, measure, ordering, pipeline, trading, verifying
 from tests.bench.measure import Floor, Spent, ratio_row, spent
 
 
@@ -41,6 +45,33 @@ def test_cpu_time_is_of_work_and_not_of_waiting():
 def test_row_7_counts_the_median_the_slowest_and_what_was_never_decided(took_ms, groups, is_good):
     found = [{"took_ms": took_ms, "groups": groups, "decisions": groups, "wall_s": 1.0}]
     assert deciding.times_row("7", "things", [[1.0] * 100], found).is_good is is_good
+
+
+def test_row_8_counts_every_signature_and_no_more_than_a_decision_needs():
+    numbers = ordering.order(1, 20)[0].numbers
+    # PRE-PREPARE, three PREPAREs, four COMMITs, four header votes; each verifies what makes q of a kind with its own
+    assert 12 <= numbers["signed"] < 12.5 and 24 <= numbers["verified"] < 27
+    assert 0.1 < numbers["ratio"] < 1.1
+
+
+@pytest.mark.skipif(len(measure.cores()) < 2, reason="one core")
+def test_row_6_takes_all_in_on_one_core_and_on_two_and_leaves_the_process_as_it_was():
+    before = measure.cores()
+    numbers = pipeline.widen(1, 200)[0].numbers
+    assert len(numbers["one_s"]) == len(numbers["two_s"]) == 1
+    assert numbers["ratio"] == pytest.approx(numbers["one_s"][0] / numbers["two_s"][0])
+    assert measure.cores() == before
+
+
+def test_replicas_are_bound_to_cores_and_let_go():
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    usable = measure.cores()
+    try:
+        with deciding.bound([cast(deciding.Process, other)] * (len(usable) + 1)):
+            assert os.sched_getaffinity(other.pid) == {usable[0]}  # the last of them is the first's neighbour
+        assert sorted(os.sched_getaffinity(other.pid)) == usable
+    finally:
+        other.communicate(b"\n")
 
 
 def test_a_name_that_nobody_knows_is_wrong_use():
