@@ -115,15 +115,15 @@ def multiply(terms, blind: int = 1):
         raise ValueError("blind is a number in 1..P-1")
     from_bytes = int.from_bytes
     steps = max([len(term[0]) for term in terms])
+    begun = [(steps - len(term[0]), term[0], term[1], term[2]) for term in terms]
     x = y = z = 0
     for step in range(steps):
         if z:
             x, y, z = double(x, y, z)
-        for digits, table, at in terms:
-            place = step - steps + len(digits)
-            digit = digits[place] - 1 if place >= 0 else -1
-            if digit < 0:
+        for first, digits, table, at in begun:
+            if step < first or not digits[step - first]:
                 continue
+            digit = digits[step - first] - 1
             at += digit >> 1 << 6
             x2 = from_bytes(table[at:at + 32], "big")
             y2 = from_bytes(table[at + 32:at + 64], "big")

@@ -227,12 +227,13 @@ def test_keys_get_combs_up_to_a_count_and_only_while_there_is_room(monkeypatch: 
     chain = Chain(7)
     top = chain.header([b"leaf"], DAY_MS // 1000)
     light = LightNode(chain.genesis, p256.verify_digest)
-    known.equip(light, known.ENOUGH_BYTES)
+    enough = known.ENOUGH_BYTES + 7 * known.COMB_BYTES
+    known.equip(light, enough - 1)
     assert light.verify_digest is p256.verify_digest, "too little free"
-    known.equip(light, known.ENOUGH_BYTES + 1)
+    known.equip(light, enough)
     assert light.accept(top, chain.certify(top), None).height == 1
     combs = light.verify_digest.__self__._combs  # type: ignore[attr-defined]
-    assert len(combs) == 5 and {len(comb) for comb in combs.values()} == {1024}
+    assert len(combs) == 5 and {len(comb) for comb in combs.values()} == {known.COMB_BYTES}
     assert "firmware.crypto.p256_key" not in sys.modules, "what makes combs is dropped"
 
     few = known.KnownKeys(1)
