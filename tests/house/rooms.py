@@ -16,7 +16,7 @@ DIRECTIONS: dict[str, tuple[str, ...]] = {
     # the meter agent: nothing of ours outside itself
     "firmware.wire": (),  # sign and verify are handed in as functions
     "firmware.crypto": (),
-    "firmware.meters": ("firmware.wire", "firmware.decode"),
+    "firmware.meters": ("firmware.schedule", "firmware.tables"),
     "firmware.board": ("firmware",),
     "firmware.main": ("firmware",),
     "firmware.boot": ("firmware.board",),  # hands over to the slot it has mounted

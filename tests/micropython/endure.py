@@ -101,8 +101,8 @@ def told(name: str, args: argparse.Namespace, done: Run) -> bool:
     """Prints one run's figures; is it as it should be?"""
     limit = "no limit" if name.startswith("stock") else f"{args.heap} KiB, code in {'RAM' if args.ram else 'flash'}"
     if done.code or not done.report:
-        print(f"{name} ({limit}): ended after {done.looks[-1].rounds if done.looks else 0} rounds: "
-              f"{done.text.splitlines()[-1] if done.text else 'nothing said'}", flush=True)
+        print(f"{name} ({limit}): ended after {done.looks[-1].rounds if done.looks else 0} rounds:", flush=True)
+        print("\n".join(done.text.splitlines()[-20:]), flush=True)
         return False
     report = done.report
     acked = min(chain[2] for chain in report["heights"])

@@ -244,4 +244,4 @@ def test_topics_invert() -> None:
 def test_reasons_are_a_numbered_list() -> None:
     assert len(set(REASONS)) == len(REASONS) < 256 and NUMBERS["accepted"] == 0
     with pytest.raises(ValueError, match="unknown reason"):
-        Refused("no such reason").number
+        _ = Refused("no such reason").number
