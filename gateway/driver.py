@@ -34,10 +34,6 @@ PATIENCE_S = 0.003
 # And those of the others are looked at together: the last of them is not needed, mostly, and dropped unchecked.
 HEADERS_S = 0.001
 CERTIFY_S = 0.005  # a certificate that waits for the next decision's visit to the ledger
-# Where the next decision is sure to come soon, the votes for the last header travel with its messages and are looked at
-# when it is over, and the certificate waits for its visit: a quarter of the work of a replica that has much to do.
-BUSY_GAP_S, BUSY_ROW = 0.015, 8  # so many decisions in a row, none later than that after the one before
-BUSY_PATIENCE_S = 0.02
 
 
 class Driver:
@@ -61,7 +57,6 @@ class Driver:
         self._patience: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
         self._last_executed = last_executed
-        self._decided_s, self._row = 0.0, 0  # when the newest decision came; decisions in a row
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_calling = False  # what comes of a call may be another one
@@ -113,8 +108,7 @@ class Driver:
         follows a call (time looked at, timer, one write, one record for each peer) costs more than a vote itself."""
         if data[:1] == b"h":
             if not self._header_votes:
-                wait_s = BUSY_PATIENCE_S if self._is_busy() else HEADERS_S
-                self._reading = self._loop.call_later(wait_s, self._receive_headers)
+                self._reading = self._loop.call_later(HEADERS_S, self._receive_headers)
             self._header_votes.append(data)
             return
         if not self._inbox:
@@ -154,8 +148,6 @@ class Driver:
 
     def _receive_headers(self) -> None:
         datas, self._header_votes = self._header_votes, []
-        if self._reading:
-            self._reading.cancel()
         self._call(lambda now: self._replica.receive_all(datas, now))
 
     def _call(self, action: Callable[[Now], Ready]) -> None:
@@ -185,8 +177,7 @@ class Driver:
             if not is_patient(ready):
                 self._obey()
             elif self._patience is None:
-                wait_s = BUSY_PATIENCE_S if self._is_busy() else PATIENCE_S
-                self._patience = self._loop.call_later(wait_s, self._obey)
+                self._patience = self._loop.call_later(PATIENCE_S, self._obey)
 
     def _obey(self) -> None:
         """Obeys what waits, up to the next write; the write's end comes back here."""
@@ -286,16 +277,9 @@ class Driver:
     def _put_job(self, job: "Decision | Certified | Behind | Ended") -> None:
         self._jobs.append(job)
         if not isinstance(job, Certified):
-            now_s = self._loop.time()
-            self._row = self._row + 1 if now_s - self._decided_s < BUSY_GAP_S else 0
-            self._decided_s = now_s
             self._go_on()
         elif self._certifying is None:  # a decision that comes soon takes it along: one visit, one sync less
-            wait_s = BUSY_PATIENCE_S if self._is_busy() else CERTIFY_S
-            self._certifying = self._loop.call_later(wait_s, self._certify)
-
-    def _is_busy(self) -> bool:
-        return self._row >= BUSY_ROW and self._loop.time() - self._decided_s < BUSY_GAP_S
+            self._certifying = self._loop.call_later(CERTIFY_S, self._certify)
 
     def _certify(self) -> None:
         self._certifying = None
@@ -363,8 +347,6 @@ class Driver:
                 self._call(lambda now: self._replica.executed(decision.n, outcome.heads, outcome.state_root, now,
                                                               outcome.deadline_s, outcome.is_ending))
                 self._rooms.executed(outcome)
-                if self._header_votes and self._is_busy():
-                    self._receive_headers()
         except Exception as found:
             self._fail(found)
             return
