@@ -27,7 +27,7 @@ SECTOR = ">4sII"  # a sector's header: magic, epoch, first sequence number; CRC-
 UNIT = 16
 SYNC, BLOCK_COUNT, BLOCK_SIZE, ERASE = 3, 4, 5, 6  # MicroPython's ioctl operations
 SECTORS = 4  # fewest: the newest, two to keep, the spare
-WINDOW = 1024  # bytes of a sector that are looked at together: a dozen readings
+WINDOW = 512  # bytes of a sector that are looked at together: half a dozen readings; a board has little in one piece
 _RISK_SECTORS = const(4)  # more than any burst of records between two looks at `at_risk_seq` can fill
 KINDS = 14  # 1 to 14: blank flash reads as 15
 

@@ -21,7 +21,7 @@ from firmware.wire.errors import Refused
 
 CONNECT_S = 5
 _SEND_MS = const(5000)  # a broker that takes no bytes for so long is gone
-_READ_BYTES = const(1024)
+_READ_BYTES = const(512)
 LOOPBACK = ("127.0.0.1", "localhost")
 
 

@@ -1,13 +1,12 @@
-"""Prints the smallest heap in which the light node and the whole agent run, code in RAM as .mpy files, by bisection.
+"""Prints the smallest heaps in which the light node and the whole agent run, by bisection, each beside its aim.
 
     python -m tests.micropython.measure
 
-The light node checks a genesis' chain with forgeries in between; the agent reads, seals, publishes and is acked in a
-real area. What a board needs is less where its code stays in flash (ROMFS, frozen): compare with the bytes in use.
+The light node checks a genesis' chain with forgeries in between; the agent reads three meters, seals, publishes and is
+acked in a real area, with its code in RAM as .mpy files, and in flash as on a board with ROMFS.
 """
 
 import argparse
-import json
 import struct
 import subprocess
 import sys
@@ -16,20 +15,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.firmware.world import Chain
-from tests.micropython.area import Area
+from tests.micropython import endure
 from tests.micropython.bounded import INPUTS, Compiled, bounded, compile_all
 from tests.micropython.interpreter import command
 from tests.micropython.test_lightnode import START_S, steps
 
 HEADERS = 40
-SEALS = 15  # the agent's, each time
-RESOLUTION = 512
+ROUNDS = 40  # the agent's, each time
+RESOLUTION, AGENT_RESOLUTION = 512, 2048
+AIMS = {"loop": "24 KiB", "all": "96 KiB", "light": "56 KiB", "agent": "40 KiB, at most 56"}  # of the design
 HIGHEST = 256 * 1024
 
 
-def bisect(runs: Callable[[int], bool], low: int, high: int) -> int:
-    """The smallest heap, as far as RESOLUTION tells, with which `runs` is true; it is taken to be monotonic."""
-    while high - low > RESOLUTION:
+def bisect(runs: Callable[[int], bool], low: int, high: int, resolution: int = RESOLUTION) -> int:
+    """The smallest heap, as far as the resolution tells, with which `runs` is true; it is taken to be monotonic."""
+    while high - low > resolution:
         middle = (low + high) // 2
         if runs(middle):
             high = middle
@@ -55,23 +55,20 @@ def light_node(version: str, made: Compiled, folder: Path) -> int:
     return bisect(runs, 16 * 1024, HIGHEST)
 
 
-def whole_agent(version: str, made: Compiled, area: Area, name: str) -> tuple[int, int]:
-    """(smallest heap, bytes in use when it has started)."""
-    acked = in_use = 0
+def whole_agent(version: str, made: Compiled, folder: Path, flash: bool) -> tuple[int, int]:
+    """(smallest heap, bytes in use while it works): the agent with three meters, as endure.py has it."""
+    in_use = 0
 
     def runs(heap_bytes: int) -> bool:
-        nonlocal acked, in_use
-        child = area.start_agent(name, bounded(version), made.scripts / "agent.mpy", str(acked + SEALS), "20", "stay",
-                                 options=made.options(heap_bytes))
-        out = child.communicate(timeout=60)[0]
-        report = next((json.loads(text[7:]) for text in out.splitlines() if text.startswith("REPORT ")), None)
-        if child.returncode or report is None:
-            return False
-        is_enough = report["heights"][0][2] >= acked + SEALS
-        acked, in_use = report["heights"][0][2], report["in_use"][0]
-        return bool(is_enough)
+        nonlocal in_use
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            done = endure.run(Path(name), made, f"board-{version}", ROUNDS, heap_bytes, flash)
+        if done.code == 0 and done.report:
+            in_use = done.floors(1)[0]
+            return True
+        return False
 
-    return bisect(runs, 32 * 1024, HIGHEST), in_use
+    return bisect(runs, 40 * 1024, HIGHEST, AGENT_RESOLUTION), in_use
 
 
 def said(version: str, made: Compiled, script: str) -> str:
@@ -80,38 +77,39 @@ def said(version: str, made: Compiled, script: str) -> str:
     return subprocess.run(line, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
-def loaded_bytes(version: str, made: Compiled) -> int:
-    """.mpy of the modules that an agent has loaded."""
-    size = 0
+def sizes(version: str, made: Compiled) -> tuple[int, int]:
+    """Bytes of .mpy: of the modules that an agent at work has loaded all the time, and of all that it ever loads."""
+    whole = {path.relative_to(made.firmware).as_posix(): path.stat().st_size for path in made.firmware.rglob("*.mpy")}
+    kept = 0
     for name in said(version, made, "loaded.mpy").split():
-        path = made.firmware.parent / name.replace(".", "/")
-        path = path / "__init__.mpy" if path.is_dir() else path.with_suffix(".mpy")
-        size += path.stat().st_size if path.is_file() and name.startswith("firmware") else 0
-    return size
+        path = name.removeprefix("firmware").replace(".", "/").strip("/")
+        kept += whole.get(f"{path}.mpy", 0) or whole.get(f"{path}/__init__.mpy".lstrip("/"), 0)
+    tables = sum(size for path, size in whole.items() if path.startswith("meters/") and path != "meters/__init__.mpy")
+    return kept, sum(whole.values()) - tables
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests.micropython.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="tests.micropython.measure", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = compile_all(folder / "mpy")
-        size = sum(path.stat().st_size for path in made.firmware.rglob("*.mpy"))
-        print(f".mpy files: {loaded_bytes('1.29', made) / 1024:.1f} KiB of the agent, {size / 1024:.1f} KiB in all",
+        made = compile_all(folder / "mpy", "endure")
+        kept, whole = sizes("1.29", made)
+        print(f".mpy files, three meters' tables apart: {kept / 1024:.1f} KiB that a working agent holds all the time "
+              f"(aim {AIMS['loop']}), {whole / 1024:.1f} KiB with all that it loads and drops (aim {AIMS['all']})",
               flush=True)
+        everything = compile_all(folder / "everything")
         for version in INPUTS:
-            print(f"light node, {version}: {light_node(version, made, folder) / 1024:.1f} KiB", flush=True)
-        names = [f"board-{version}" for version in INPUTS]
-        for version, one in zip(INPUTS, names):
-            area = Area(folder / version, [one])
-            try:
-                area.start()
-                area.run_for(24 * 60)
-                least, in_use = whole_agent(version, made, area, one)
-            finally:
-                area.close()
-            print(f"whole agent, {version}: {least / 1024:.1f} KiB, {in_use / 1024:.1f} KiB of it in use at rest, "
-                  f"{int(said(version, made, 'shims.mpy')) / 1024:.1f} KiB of these by the bridge", flush=True)
+            print(f"light node, {version}, code in RAM: {light_node(version, everything, folder) / 1024:.1f} KiB "
+                  f"(aim {AIMS['light']})", flush=True)
+        for version in INPUTS:
+            for flash in (True, False):
+                least, in_use = whole_agent(version, made, folder, flash)
+                print(f"whole agent, three meters, {version}, code in {'flash' if flash else 'RAM'}: smallest heap "
+                      f"{least / 1024:.0f} KiB (aim {AIMS['agent']}), {in_use / 1024:.1f} KiB in use while it works, "
+                      f"{int(said(version, everything, 'shims.mpy')) / 1024:.1f} KiB of these by the bridge's modules "
+                      "(code in RAM), which a board has in its interpreter", flush=True)
     return 0
 
 
