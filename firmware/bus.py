@@ -43,7 +43,7 @@ def poll(port, unit, requests, attempts, answer_ms, transaction=0, budget_ms=0):
         usual_ms = modbus.usual_ms(count, port.baud, port.gap_ms, REPLY_MS)
         for _ in range(attempts):
             if budget_ms:
-                wait_ms = allowed_ms - port.since_ms(mark) - usual_ms + REPLY_MS
+                wait_ms = allowed_ms - port.since_ms(mark) - usual_ms + REPLY_MS + (0 if exchanges else port.gap_ms)
                 if wait_ms < REPLY_MS:
                     return exchanges
                 wait_ms = min(answer_ms, wait_ms)

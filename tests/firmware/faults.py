@@ -8,7 +8,7 @@ seals is compared with what the simulator says its meters showed. A sealed value
 faulty one for another reason than its fault; where that is so ("odd": an answer may take longer than allowed on a busy
 machine), that fault is played once more by itself. Every byte that was sent must belong to a request of function 3, 4
 or 43/14 (`sniffer.py`).
-Label time is moved by hand, line time is divided by 10: `live_faults.py` measures intervals in real time.
+Label time is moved by hand, line time is divided by 4: `live_faults.py` measures intervals in real time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tests.sim_hardware.bench import HandClock, meter
 INTERVAL_S = 20  # with it goes the budget of a poll, which most faults use up
 HALF_MS = INTERVAL_S * 500
 ANSWER_MS, LATE_MS = 100, 160  # what is late is given up and comes into the next request
-SPEED = 10  # of the lines: silence must stay longer than the pauses of an answer that drips
+SPEED = 4  # of the lines: silence must stay longer than the pauses of an answer that drips
 PROBE_MS = 60_000  # longer than an agent leaves a silent unit alone
 FAULTY, HEALTHY = 1, 2  # points, and units
 HEALTHY_TYPE = "sdm630"

@@ -146,6 +146,16 @@ class Street:
         return Delay(text, worst_ms, count, missing, is_readable)
 
 
+def dead_unit(job: tuple[str, int]) -> Delay:
+    """The sample of the suite: a quick line, one meter silent for two intervals. job: (line, interval in s)."""
+    with tempfile.TemporaryDirectory() as folder:
+        street = Street(Path(folder), *job, baud=19200)
+        try:
+            return next(street.play(("no_answer",), 2))
+        finally:
+            street.close()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.firmware.live_faults", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)

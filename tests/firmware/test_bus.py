@@ -320,6 +320,8 @@ def test_the_budget_ends_a_poll_and_says_so() -> None:
     assert 0 < len(found) < 10 and registers[4, 0] == 0 and registers[4, 900] in ("no_answer", "not_asked")
     quick = Slow([40])
     assert len(bus.poll(quick, 1, requests, 2, 500, 0, 100)) == 10, "a healthy meter never feels it"
+    lazy = Slow([40], gap_ms=1000)
+    assert [one.reason for one in bus.poll(lazy, 1, requests[:1], 2, 500, 0, 100)] == [None], "silence is no delay"
     dead = Slow([-1])
     assert [one.reason for one in bus.poll(dead, 1, requests, 2, 500, 0, 3000)] == ["no_answer"] * 2
     assert [one.reason for one in bus.poll(Slow([-1]), 1, requests[:1], 2, 500, 0, 200)] == ["no_answer"], "no time"
