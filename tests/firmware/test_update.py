@@ -214,6 +214,7 @@ def test_whatever_happens_a_version_that_was_confirmed_runs_in_the_end(events: l
             continue
         if mode == boot.RUN:
             boot.confirm(record)
+            assert record[boot.HIGHEST] == max(highest, record[boot.COUNTERS + record[boot.SLOT]]), "it never falls"
             trials = 0
         if event in ("update", "bad"):
             boot.switch(record, record[boot.SLOT] ^ 1, next_counter, 3)
