@@ -2,7 +2,7 @@
 
 Once a second, beside the consensus. A member reads `peers.json` (seats.py): who is offered a seat there may connect;
 once it is level with the members, this one's will is sent, and again until the change is in force. An observer says
-when it is level. Everybody asks one peer after the other for proofs of checkpoints that it may have missed: an epoch
+how far it is. Everybody asks one peer after the other for proofs of checkpoints that it may have missed: an epoch
 that ended while a replica was away is over for it too.
 """
 
@@ -61,8 +61,10 @@ class Membership:
 
     @property
     def offers(self) -> list[Offer]:
-        """Seats that are offered and not taken yet."""
-        return [offer for offer in self._offers if next_set(self._seat.members, offer) is not None]
+        """Seats that are offered and were never taken: a key that has left does not come back."""
+        seated = {row[0] for epoch in self._ledger.epochs for row in epoch.rows}
+        return [offer for offer in self._offers
+                if offer.member.kid not in seated and next_set(self._seat.members, offer) is not None]
 
     async def run(self) -> None:
         """For ever."""
@@ -83,7 +85,7 @@ class Membership:
                 place = await self._transport.admit(offer.member.tls_hash, self._listen)
                 if self._is_level(place):
                     await self._send_will(offer)
-        elif self._replica.is_level:
+        else:  # whether that is level, each member judges by its own stable checkpoint
             self._transport.send(None, LEVEL, [self._replica.last_executed])
         if self._turn % (ASK_OBSERVING if self._seat.index is None else ASK_EVERY) == 0:
             await self._ask()

@@ -171,9 +171,9 @@ class Transport:
         """A peer is known: it replaces its older connection."""
         self._strangers.pop(connection, None)
         assert connection.index is not None
-        if connection.server_side == (connection.index < self._mesh.index):
-            return False  # of this pair the other side should have dialled
         peer = self._peers[connection.index]
+        if peer.connection and connection.server_side == (connection.index < self._mesh.index):
+            return False  # of this pair the other side dials; while one of the two lives in an older epoch, both may
         old, peer.connection = peer.connection, connection
         if old:
             old.abort("replaced")

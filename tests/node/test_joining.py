@@ -103,6 +103,7 @@ def test_one_grows_to_four_and_a_lost_one_is_replaced_while_meters_stream(area):
         until("it counts", partial(has_more, area, 4, before), 60)
         area.start_replica(1)
         area.wait_ready(1)
+        assert [area.status(index)["offered"] for index in area.running()] == [[]] * 4  # who has left is offered none
         second = area.enrol(3)  # its receipt is certified by the fourth epoch's set, which the brokers tell of
         second.publish(2)
     finally:
