@@ -52,7 +52,11 @@ def payload_hash(payload):
 
 def encode_envelope(seal_message, readings):
     """Returns `[bstr seal, [bstr reading, ...]]`; ValueError when it is larger than an envelope may be."""
-    data = cbor.encode([bytes(seal_message), [bytes(item) for item in readings]])
+    parts = [cbor.head(4, 2), cbor.head(2, len(seal_message)), seal_message, cbor.head(4, len(readings))]
+    for item in readings:
+        parts.append(cbor.head(2, len(item)))
+        parts.append(item)
+    data = b"".join(parts)  # once: a buffer that grows and its copy would want two such pieces of a board's RAM
     if len(data) > ENVELOPE_BYTES:
         raise ValueError("envelope of %d bytes" % len(data))
     return data
