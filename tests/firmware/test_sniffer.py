@@ -35,7 +35,7 @@ from tests.firmware.world import Chain
 from tests.sim_hardware.bench import HandClock, meter, play
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_S = 9.0
+RUN_S = 7.0
 FAULTS = ("no_answer", "wrong_crc", "slow_drip", "echo", "short", "exception", "none")
 
 
