@@ -99,6 +99,15 @@ MUTATIONS = {
     "votes of any view": Mutation(
         _ROOM + "ordering", "if self.active and vote.view == self.view:", "if self.active and vote.view <= self.view:",
         "COMMITs of several views make a decision"),
+    "beyond the end": Mutation(
+        _ROOM + "ordering", "return self._final is not None and n > self._final", "return False",
+        "an epoch goes on behind its last checkpoint"),
+    "bucket unchecked": Mutation(
+        "gateway.transfer", 'check(leaf_of(data) == self._leaves[index], "wrong_state", self._leaves[index], index)',
+        "pass", "a peer's word for a part of the state"),
+    "end unproven": Mutation(
+        _ROOM + "stability", "or self._has_ended or self.is_halted or self.low < self._final",
+        "or self._has_ended or self.is_halted", "an epoch ends before q members have reached its end"),
 }
 
 
