@@ -17,7 +17,6 @@ from typing import NamedTuple, Self
 from firmware.crypto.openssl import verify_digest
 from firmware.wire import certificate as certificate_codec
 from firmware.wire import cose, merkle, seal
-from firmware.wire import epochs as epochs_codec
 from firmware.wire import genesis as genesis_codec
 from firmware.wire import header as header_codec
 from firmware.wire.errors import Refused, check
@@ -27,7 +26,8 @@ from gateway.contracts.apply import Result, apply_block
 from gateway.contracts.context import MARKED, CheckSignature, is_accepted
 from gateway.ledger import audit, block, history, proofs, records, snapshot
 from gateway.ledger.envelopes import Envelopes, Pending, Verified
-from gateway.ledger.reader import Reader, StoredEnvelope
+from gateway.ledger.epochs import Epochs
+from gateway.ledger.reader import StoredEnvelope
 from gateway.ledger.records import Chain, ItemRecord, Link, Place, Position
 from gateway.ledger.store import Store, open_store
 from gateway.ledger.tree import Draft, StateTree
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
     items: list[bytes]
 
 
-class Ledger(Reader):
+class Ledger(Epochs):
     """A replica's ledger; see the module. Questions are Reader's."""
 
     def __init__(self, store: Store, check_signature: CheckSignature | None):
@@ -279,63 +279,6 @@ class Ledger(Reader):
 
     def _put_stand(self) -> None:
         self.store.put("facts", records.POSITION, records.encode_position(self._stand))
-
-    def _end_epoch(self) -> None:
-        """After a checkpoint whose state names another set: the next block is that set's (pbft.md 3.12)."""
-        stand = self._stand
-        if stand.n % self.parameters["checkpoint_interval"]:
-            return
-        record = validators.record_of(Draft(self._tree))
-        if record is not None and record.next_rows is not None and record.epoch == self.epoch:
-            heights = tuple((channel, height) for channel, height, _ in stand.heads)
-            self._put_epochs([*self.epochs, records.Epoch(
-                self.epoch + 1, stand.n, heights, record.next_rows, b"", ())])
-
-    def _put_epochs(self, epochs: Sequence[records.Epoch]) -> None:
-        self.store.put("facts", records.EPOCHS, records.encode_epochs(epochs))
-        self._read_epochs()
-
-    def is_ending(self, epoch: int) -> bool:
-        """Whether the state names the set after that of an epoch, which the next checkpoint, or this one, seats."""
-        record = validators.record_of(Draft(self._tree))
-        return record is not None and record.next_rows is not None and record.epoch == epoch
-
-    def learn_epochs(self, handovers: Sequence[bytes]) -> None:
-        """Takes over the sets that come after the newest known one, each proven by the one before: for a ledger that
-        takes over a state (its own blocks would say the same). Refused when one does not follow."""
-        epochs, sets = list(self.epochs), list(self._sets)
-        for data in handovers:
-            found = epochs_codec.decode(data)
-            top, members = epochs_codec.check_handover(
-                found, sets[-1], epochs[-1].number, self.channels, self.chain_id, verify_digest)
-            heights = ((self.channels[0], top.height),)
-            epochs.append(records.Epoch(epochs[-1].number + 1, 0, heights, certificate_codec.member_lists(members),
-                                        data, ()))
-            sets.append(members)
-        with self._writing():
-            self._put_epochs(epochs)
-
-    def prove_epoch(self, epoch: int, proof: Sequence[bytes]) -> None:
-        """Keeps the CHECKPOINTs that ended the epoch before, for those who were away."""
-        if not self.epochs[epoch].proof:
-            with self._writing():
-                self._put_epochs([*self.epochs[:epoch], self.epochs[epoch]._replace(proof=tuple(proof)),
-                                  *self.epochs[epoch + 1:]])
-
-    def put_handover(self, epoch: int, data: bytes) -> None:
-        """Keeps a handover that was checked, of an epoch whose last block before is not here."""
-        if not self.epochs[epoch].handover:
-            with self._writing():
-                self._put_epochs([*self.epochs[:epoch], self.epochs[epoch]._replace(handover=data),
-                                  *self.epochs[epoch + 1:]])
-
-    def keep_handovers(self) -> None:
-        """Keeps the handovers whose certificate is here by now: the blocks may be gone one day."""
-        made = [epoch if epoch.handover or not epoch.number else epoch._replace(
-            handover=proofs.prove_handover(self, epoch)) for epoch in self.epochs]
-        if made != self.epochs:
-            with self._writing():
-                self._put_epochs(made)
 
     def _take_snapshot(self) -> None:
         """At a checkpoint: the state as it is now, for peers that are behind."""

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from firmware.wire import genesis
-from gateway.ledger import store
+from gateway.ledger import sqlite as store
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.votes import VoteLog
 from tests.ledger.world import START_S, World
