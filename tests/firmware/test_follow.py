@@ -9,12 +9,12 @@ import pytest
 
 from firmware.crypto.openssl import verify_digest
 from firmware.lightnode import LightNode
-from firmware.trust import PARAMETERS, read_genesis
-from firmware.wire import genesis
+from firmware.trust import PARAMETERS, decode_trust, read_genesis
+from firmware.wire import epochs, genesis
 from firmware.wire.errors import Refused
 from tests.firmware import handovers
 from tests.firmware.handovers import NOW_S
-from tests.firmware.world import Chain
+from tests.firmware.world import Chain, Rig
 from tests.micropython.bounded import bounded, compile_all
 from tests.micropython.interpreter import ROOT, command, run
 
@@ -78,3 +78,26 @@ def test_what_is_read_of_a_genesis_is_what_is_in_it() -> None:
 def test_a_cut_genesis_is_refused(cut: int) -> None:
     with pytest.raises(Refused):
         read_genesis(Chain().genesis[:cut], "trade")
+
+
+def test_an_agent_follows_what_the_brokers_keep_and_saves_it() -> None:
+    """Handovers come retained, in any order and again and again: the next epoch's counts, the rest says nothing."""
+    chain = handovers.ChangingChain()
+    rig = Rig(chain=chain)
+    kept = []
+    for _ in range(2):
+        signers = chain.others()
+        found = chain.handover(signers)
+        kept.append(bytes(epochs.encode(found)))
+        chain.change(found, signers)
+    for data, epoch in ((kept[1], 0), (kept[0], 1), (kept[0], 1), (kept[1], 2), (kept[1], 2)):
+        rig.obey(rig.agent.on_handover(data, NOW_S))
+        assert rig.light.epoch == epoch
+    assert rig.agent.counts["bad_headers"] == 0 and decode_trust(rig.trust).epoch == 2
+    other = chain.others()
+    forged = chain.handover(other, {"signers": [0, 1]})
+    rig.obey(rig.agent.on_handover(bytes(epochs.encode(forged)), NOW_S))
+    rig.obey(rig.agent.on_handover(b"rubbish", NOW_S))
+    assert rig.light.epoch == 2 and rig.agent.counts["bad_headers"] == 2
+    top = chain.block()
+    assert rig.light.accept(top, chain.proof(top), NOW_S).height == 3
