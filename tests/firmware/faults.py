@@ -67,7 +67,8 @@ GIVEN_UP = ("no_answer", "length", "unit", "function", "transaction")
 # Why a value may be missing under a fault, beside "not_asked" of what the poll's end left over.
 FRAMES = {"crc", "length", "unit", "function", "no_answer"}
 REASONS = {
-    "no_answer": {"no_answer"}, "late": {"no_answer", "transaction", "length"}, "slow_drip": {"length", "no_answer", "crc"},
+    "no_answer": {"no_answer"}, "late": {"no_answer", "transaction", "length"},
+    "slow_drip": {"length", "no_answer", "crc"},
     "wrong_crc": {"crc"}, "wrong_unit": {"unit", "length"}, "wrong_function": {"function", "length"},
     "short": {"length", "crc"}, "wrong_transaction": {"transaction"}, "fewer": {"length"}, "long": {"length"},
     "baud_mismatch": FRAMES,
