@@ -77,10 +77,12 @@ class Stability(Ordering):
         self._deliver()
 
     def _look_for_end(self) -> None:
-        """The epoch is over once its last checkpoint is stable here, and its blocks are certified: light nodes come to
-        the next set by the last of them."""
+        """The epoch is over once its last checkpoint is stable here and its last block certified, by which light nodes
+        come to the next set. Whoever reached the end votes for that one; one below may lack voters for ever (some took
+        over a state behind it), and is proven by its place in the chain."""
         if (self._final is None or self._has_ended or self.is_halted or self.low < self._final
-                or self.last_executed < self._final or self._header_votes.is_open):
+                or self.last_executed < self._final
+                or any(self._header_votes.lacks(head) for head in self._heads.values())):
             return
         self._has_ended = True
         self._ended = Ended(self._final, self.stable_proof)

@@ -105,6 +105,10 @@ class HeaderVotes:
             tally.votes = {}
         self._open.pop((channel, height), None)
 
+    def lacks(self, head: Head) -> bool:
+        """Tells whether a block executed here has no certificate yet."""
+        return (head.channel, head.height) in self._open
+
     @property
     def is_open(self) -> bool:
         """Tells whether a block executed here lacks its certificate."""
