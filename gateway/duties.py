@@ -16,7 +16,7 @@ from gateway.exchange import Exchange
 from gateway.ingest import verify
 from gateway.ingest.ingest import Ingest, Offer
 from gateway.ledger.ledger import Ledger, Outcome
-from gateway.missing import Missing
+from gateway.missing import CONTRADICTION, Missing
 from gateway.starts import Starts
 from gateway.statefetch import Side, StateFetch
 from gateway.stores import Stores
@@ -134,7 +134,10 @@ class Duties:
             blocks = await self.missing.fetch_blocks(
                 behind._replace(holders=self._holders(behind)), [Head(*head) for head in stand.heads])
         except Refused as refused:
-            logger.error("a replica sent blocks that do not lead to the proven head: %s", refused)
+            if refused.reason == CONTRADICTION:
+                self.driver.stop_voting(f"our own newest block differs from what a quorum has signed: {refused}")
+            else:
+                logger.error("a replica sent blocks that do not lead to the proven head: %s", refused)
             return None
         if blocks is None:
             logger.error("no replica gives the blocks up to n %d", behind.n)

@@ -29,6 +29,7 @@ GRACE_S = 0.02  # an envelope that all brokers carry arrives by itself a moment 
 ASK_S = 0.25  # until another peer is asked for readings of a proposal
 BLOCK_ASK_S = 1.0  # the same for readings of a block, which nobody waits for
 IDLE_S = 5.0  # between two looks for certificates that a power cut lost
+CONTRADICTION = "contradiction"  # a reason of the closed list
 ROUNDS = 3  # of all holders, before catching up is given up (the replica asks again)
 BLOCKS_NOTED = 100_000  # blocks whose readings are lacking: a month without this replica; beyond, `check` finds them
 
@@ -107,7 +108,9 @@ class Missing:
 
     async def fetch_blocks(self, behind: Behind, heads: Sequence[Head]) -> list[tuple[bytes, bytes]] | None:
         """Blocks from our `heads` up to those of `behind`, each checked on arrival; None when no holder gives them.
-        A certificate may be lacking: the heads of `behind` are proven, and prove by their links what lies below."""
+        A certificate may be lacking: the heads of `behind` are proven, and prove by their links what lies below.
+
+        Refused `contradiction` when a certified block follows another head than ours: then it is ours that is false."""
         pairs: list[tuple[bytes, bytes]] = []
         ours = {head.channel: head for head in heads}
         for target in behind.heads:
@@ -118,8 +121,11 @@ class Missing:
                 count = min(BLOCKS_ASKED, target.height - height)
                 found = await self._exchange.blocks(holder, target.channel, height + 1, count)
                 try:
-                    last = await asyncio.to_thread(self._check_blocks, found[:count], target.channel, height, previous)
+                    last = await asyncio.to_thread(self._check_blocks, found[:count], target.channel, height, previous,
+                                                   ours[target.channel].header_hash)
                 except Refused as refused:
+                    if refused.reason == CONTRADICTION:
+                        raise
                     logger.error("replica %d sent a false block after %s %d: %s", holder, target.channel, height,
                                  refused)
                     found = []
@@ -136,20 +142,23 @@ class Missing:
                 raise Refused("wrong_header", target.header_hash, previous)
         return pairs
 
-    def _check_blocks(self, pairs: Sequence[tuple[bytes, bytes]], channel: str, height: int,
-                      previous: bytes) -> tuple[int, bytes]:
-        """(height, header hash) of the last; Refused unless each follows, and what certificates there are hold."""
+    def _check_blocks(self, pairs: Sequence[tuple[bytes, bytes]], channel: str, height: int, previous: bytes,
+                      own_hash: bytes) -> tuple[int, bytes]:
+        """(height, header hash) of the last; Refused unless each follows, and what certificates there are hold.
+
+        own_hash: of our own newest header; a certified block that should follow it and does not contradicts it."""
         ledger = self._ledger
         for data, certificate in pairs:
             found = block.decode(data)
             fields = header_codec.decode(found.header)
             check(fields.height == height + 1, "wrong_height", height + 1, fields.height)
-            check(fields.previous == previous, "wrong_parent", previous, fields.previous)
             if certificate:
                 epoch = ledger.epoch_at(channel, fields.height)
                 certificate_codec.check_certificate(certificate_codec.decode(certificate), found.header,
                                                     ledger.members_of(epoch), epoch, channel, ledger.chain_id,
                                                     verify_digest)
+            is_proof = certificate and previous == own_hash
+            check(fields.previous == previous, CONTRADICTION if is_proof else "wrong_parent", previous, fields.previous)
             height, previous = fields.height, header_codec.hash_of(found.header)
         return height, previous
 

@@ -226,3 +226,23 @@ def test_questions_of_a_peer_are_bounded_and_malformed_ones_counted(join):
             await asyncio.sleep(0)
         await asked.close()
     join(lambda pairs: pairs, body)
+
+
+def test_a_certified_block_on_another_head_accuses_our_own(join):
+    """Ours executed what nobody decided: no holder is a liar for it, and nothing is fetched on top of it."""
+    async def body(area):
+        head = area.behind.stand()
+        area.behind.execute(1, ("trade", 0, head.time_s, []))
+        with pytest.raises(Refused) as found:
+            await area.catch_up()
+        assert found.value.reason == "contradiction"
+        assert area.behind.position()[0] == 1
+    join(lambda pairs: [], body)
+
+
+def test_an_uncertified_block_on_another_head_accuses_nobody(join):
+    async def body(area):
+        area.behind.execute(1, ("trade", 0, area.behind.stand().time_s, []))
+        area.stores[2].tamper = lambda pairs: [(data, b"") for data, _ in pairs]
+        assert await area.catch_up() is None
+    join(lambda pairs: [], body)
