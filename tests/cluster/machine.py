@@ -375,7 +375,8 @@ class Machine:
         """Asks somebody for the proof of a newer checkpoint of this epoch, and for certificates that got lost."""
         world = self.world
         world.plan(world.now_ms + POLL_MS, "poll", self, self.life)
-        machine = world.answer_of(world.chance.choice(world.others(self.index)), self.index)
+        others = world.others(self.index)
+        machine = world.answer_of(world.chance.choice(others), self.index) if others else None
         if machine is None:
             return
         for message in machine.proof_for(self.epoch, self.replica.last_executed):

@@ -24,14 +24,13 @@ class Mutation(NamedTuple):
     why: str
 
 
-_WIRE, _ROOM = "firmware.wire.certificate", "gateway.consensus."
+_WIRE, _ROOM = "firmware.wire.voting", "gateway.consensus."
 MUTATIONS = {
     "quorum": Mutation(
         _WIRE, "return (member_count + faults(member_count) + 2) // 2",
         "return (member_count + faults(member_count) + 2) // 2 - 1", "two quorums share a liar only"),
     "no disk": Mutation(
-        _ROOM + "core", "Ready([] if self._is_compacting else self._records, compact,",
-        "Ready([], compact,",
+        _ROOM + "core", "[] if self._is_compacting else self._records, compact,", "[], compact,",
         "promises die in a crash"),
     "certificate unwritten": Mutation(
         _ROOM + "ordering", "self._persist(durable.prepared(slot.n, proof, commit))", "pass",
