@@ -32,9 +32,13 @@ class Checkpoints:
         self._held: dict[int, dict[int, tuple[Checkpoint, bytes]]] = {}  # sender: {n: (message, signed)}
 
     def add(self, message: Checkpoint, signed: bytes) -> Stable | None:
-        """Notes one; the checkpoint that became provable by it."""
+        """Notes one; the checkpoint that became provable by it.
+
+        Of two that a member signed for one n the newer counts: a liar's first word here must not stand in the way of a
+        proof that others made with its second one."""
         held = self._held.setdefault(message.sender, {})
-        if message.n in held:
+        known = held.get(message.n)
+        if known is not None and known[0] == message:
             return None
         held[message.n] = (message, signed)
         if len(held) > KEPT:
