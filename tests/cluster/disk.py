@@ -7,6 +7,9 @@ its torn tail is cut at opening; a record torn in the middle counts as lost. Rep
 from collections.abc import Sequence
 from random import Random
 
+LOSES = 0.7  # chance that a crash between a record and its sync loses one for certain
+TORN = 0.9  # chance that a crash that loses records tears the first of them
+
 
 class VotesFile:
     """One machine's votes file: `synced` is the image that a crash cannot take away."""
@@ -34,8 +37,9 @@ class VotesFile:
 
     def crash(self, chance: Random) -> bool:
         """Loses what was not synced, but for a first part of it by chance; tells whether a record was torn."""
-        kept = chance.randint(0, len(self.unsynced))
-        is_torn = kept < len(self.unsynced) and chance.random() < 0.5
+        loses = bool(self.unsynced) and chance.random() < LOSES
+        kept = chance.randint(0, len(self.unsynced) - loses)
+        is_torn = kept < len(self.unsynced) and chance.random() < TORN
         self.synced.extend(self.unsynced[:kept])
         self.unsynced = []
         return is_torn

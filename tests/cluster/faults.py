@@ -8,8 +8,10 @@ from tests.cluster.machine import SEAMS
 from tests.cluster.profile import Profile
 
 FUSE_STEPS = 14  # a crash comes within this many duties: a Ready has rarely more
-RARE_SEAMS = [seam for seam in SEAMS if seam.split()[-1] in ("checkpoint", "active", "new-view", "compact", "install",
-                                                            "installed")]
+RARE_SEAMS = [seam for seam in SEAMS if seam.split()[-1] in (
+    "checkpoint", "active", "new-view", "compact", "install", "installed")]
+TURN_SEAMS = ("before transfer", "bucket", "transferred", "before epoch", "epoch", "votes of the epoch")
+WRITE_SEAMS = ("append accepted", "append prepared", "append header vote")  # between a record and its sync
 PAUSES_MS = (1_000, 5_000, 60_000, 600_000)
 
 
@@ -39,7 +41,8 @@ def _crash(world: Any) -> str:
     """Lights a fuse at one machine: it dies between two of its next duties, or the next time that it does one thing."""
     machine = world.chance.choice(world.machines)
     if machine.fuse_at is None and world.chance.random() < 0.7:
-        seams = RARE_SEAMS if world.chance.random() < 0.3 else SEAMS
+        way = world.chance.random()
+        seams = RARE_SEAMS if way < 0.2 else TURN_SEAMS if way < 0.4 else WRITE_SEAMS if way < 0.8 else SEAMS
         machine.fuse_at = world.chance.choice(seams)
         return f"{machine.index} at {machine.fuse_at}"
     machine.fuse = world.chance.randrange(FUSE_STEPS)
