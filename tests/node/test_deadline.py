@@ -66,7 +66,8 @@ def test_slots_pass_without_items_and_without_the_primary(area: Cluster) -> None
     ledger.check()
     blocks = [(header.decode(whole.header).time_s, len(whole.leaves)) for height in range(7, ledger.height() + 1)
               if (whole := ledger.whole("trade", height))]
-    assert len(blocks) >= 6 and not any(count for _, count in blocks), "nobody has sent anything since"
+    # six slots and more; a block after a view change clears all that passed meanwhile
+    assert len(blocks) >= 4 and not any(count for _, count in blocks), "nobody has sent anything since"
     for (before_s, _), (after_s, _) in zip(blocks, blocks[1:]):
         assert after_s - before_s <= 60, "three views at most"
     at_gates = sum((time_s + MARKET["gate_s"]) % SLOT_S <= 1 for time_s, _ in blocks)
