@@ -15,6 +15,7 @@ def root() -> None:
         needs.missing("root and network namespaces", "sudo ./gridseal test")
 
 
+@pytest.mark.soak
 def test_some_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.chaos.__main__.HOLD_S", (3, 4))
     words = ["--minutes", "0.3", "--no-stall", "--seed", "11", "--faults", "partition,liar,disk", "--json"]

@@ -273,7 +273,7 @@ def test_a_board_that_ran_an_update_goes_back_to_the_first_slot(home: Path, tmp_
     assert (found[boot.COUNTERS], found[boot.HIGHEST]) == (3, 9)  # older versions are refused as before
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_pulled_in_the_middle_and_run_again(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
                                             monkeypatch: pytest.MonkeyPatch) -> None:
     """At some bytes from the first to the last: good each time. PULLED=20 of the environment takes twenty of them."""

@@ -264,6 +264,7 @@ def test_the_page_s_own_meter_file_works(tmp_path: Path) -> None:
 def test_a_unit_that_stops_answering_is_no_type() -> None:
     class Dead:
         framing = modbus.TCP
+        baud, gap_ms = 0, 0
 
         def clear(self) -> None: ...
 

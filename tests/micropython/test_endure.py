@@ -5,6 +5,8 @@ Three meters, one of them by RTU; code in flash, by the real ROMFS.
 
 from pathlib import Path
 
+import pytest
+
 from tests.micropython import endure
 from tests.micropython.bounded import compile_all
 
@@ -14,6 +16,7 @@ HEAP_BYTES = 88 * 1024
 GROWTH_BYTES = 2048  # headers and readings differ in length from one round to the next
 
 
+@pytest.mark.soak
 def test_an_agent_with_three_meters_neither_needs_more_nor_grows(tmp_path: Path) -> None:
     done = endure.run(tmp_path, compile_all(tmp_path / "mpy", "endure"), "board-1.29", ROUNDS, HEAP_BYTES)
     assert done.code == 0, done.text
