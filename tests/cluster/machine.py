@@ -376,8 +376,7 @@ class Machine:
         world = self.world
         world.plan(world.now_ms + POLL_MS, "poll", self, self.life)
         others = world.others(self.index)
-        machine = world.answer_of(world.chance.choice(others), self.index) if others else None
-        if machine is None:
+        if not others or (machine := world.answer_of(world.chance.choice(others), self.index)) is None:
             return
         for message in machine.proof_for(self.epoch, self.replica.last_executed):
             self.obey(self.replica.receive(b"p" + message, self.now()))
